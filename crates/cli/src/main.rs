@@ -1,0 +1,3 @@
+#![forbid(unsafe_code)]
+//! The `fathom` program.
+fn main() {}
