@@ -10,6 +10,13 @@
 //! 2. **Thread independence.** Work is cut into units whose results do not depend on who runs them.
 
 pub mod attention;
+pub mod convert;
 pub mod cpu;
+pub mod elementwise;
+mod lanes;
 pub mod math;
+pub mod matmul;
 pub mod threads;
+
+#[cfg(test)]
+mod testing;

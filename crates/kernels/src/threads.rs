@@ -159,6 +159,20 @@ impl<'a, T> Shards<'a, T> {
     }
 }
 
+impl<T> Shards<'_, T> {
+    /// Address of element `at`, for writers whose parts interleave.
+    ///
+    /// # Safety
+    /// No two tasks may touch the same element, and none may leave the slice.
+    ///
+    /// Panics if `at` is past the end.
+    pub unsafe fn pointer(&self, at: usize) -> *mut T {
+        assert!(at <= self.len, "{at} of {}", self.len);
+        // SAFETY: in bounds by the assert.
+        unsafe { self.ptr.add(at) }
+    }
+}
+
 /// Runs `body(i, chunk_i)` over consecutive chunks of `chunk` elements, in parallel.
 pub fn run_chunks<T: Send>(data: &mut [T], chunk: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     let len = data.len();

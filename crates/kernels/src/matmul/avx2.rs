@@ -1,0 +1,56 @@
+//! Register tiles of 3 × 32 for AVX2 with FMA: 12 sums, four panel registers.
+#![cfg(target_arch = "x86_64")]
+
+use super::{PANEL, Tile};
+use std::arch::x86_64::*;
+
+const TILE_ROWS: usize = 3;
+
+/// Safety: as [`super::run_panel`].
+pub(super) unsafe fn panel_f32(tile: &Tile) {
+    for i in (0..tile.rows).step_by(TILE_ROWS) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match tile.rows - i {
+                1 => rows::<1>(tile, i),
+                2 => rows::<2>(tile, i),
+                _ => rows::<3>(tile, i),
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn rows<const M: usize>(tile: &Tile, first: usize) {
+    let mut edge = [[0f32; PANEL]; M];
+    let mut sums = [[_mm256_setzero_ps(); 4]; M];
+    // SAFETY: `Tile::check` covers every address; the edge buffer covers short panels.
+    unsafe {
+        let a = tile.a.as_ptr().add(first * tile.stride);
+        let row = |i: usize| tile.out.add((first + i) * tile.out_stride);
+        if !tile.fresh {
+            for i in 0..M {
+                std::ptr::copy_nonoverlapping(row(i), edge[i].as_mut_ptr(), tile.n);
+                for c in 0..4 {
+                    sums[i][c] = _mm256_loadu_ps(edge[i].as_ptr().add(8 * c));
+                }
+            }
+        }
+        for k in 0..tile.k {
+            let b = tile.b.as_ptr().add(k * PANEL);
+            let right = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(b.add(at)));
+            for i in 0..M {
+                let left = _mm256_broadcast_ss(&*a.add(i * tile.stride + k));
+                for c in 0..4 {
+                    sums[i][c] = _mm256_fmadd_ps(left, right[c], sums[i][c]);
+                }
+            }
+        }
+        for i in 0..M {
+            for c in 0..4 {
+                _mm256_storeu_ps(edge[i].as_mut_ptr().add(8 * c), sums[i][c]);
+            }
+            std::ptr::copy_nonoverlapping(edge[i].as_ptr(), row(i), tile.n);
+        }
+    }
+}

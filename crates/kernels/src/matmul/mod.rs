@@ -1,0 +1,239 @@
+//! Matrix products `out = lhs · rhs` on f32 slices, in f32 or with operands rounded to bf16.
+//!
+//! The right operand is packed once ([`Packed`]) and used many times; weights keep theirs between
+//! steps. The left operand may have any strides, so the same code serves
+//! `x·Wᵀ` (forward), `dy·W` (input gradient) and `dyᵀ·x` (weight gradient).
+//!
+//! Every element of the result is one chain `fma(l[k], r[k], …)` over ascending `k`, whatever the
+//! number of rows, the blocking and the threads: a row computed alone has the bits it has in a batch.
+//!
+//! Blocking: a task owns a block of rows and a run of panels; `K_BLOCK` elements of `k` at a time,
+//! its rows are copied (and rounded) into scratch, then a register tile walks the panels.
+
+mod avx2;
+mod avx512;
+mod pack;
+mod scalar;
+
+pub use pack::{Format, Packed, Precision};
+
+use crate::cpu::{Isa, isa};
+use crate::threads::{Shards, n_threads, run};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Columns of a panel of the packed right operand: two AVX-512 registers, four of AVX2.
+pub const PANEL: usize = 32;
+/// Elements of `k` handled at a time, so that a panel stays in the first-level cache (32 KiB).
+const K_BLOCK: usize = 256;
+/// Rows of the scratch copy of the left operand. A multiple of every tile height below.
+const M_BLOCK: usize = 84;
+
+/// Left operand: element `(i, k)` is `data[i * row_stride + k * col_stride]`.
+#[derive(Clone, Copy)]
+pub struct Lhs<'a> {
+    /// The elements, from `(0, 0)` on.
+    pub data: &'a [f32],
+    /// Distance between rows.
+    pub row_stride: usize,
+    /// Distance between columns.
+    pub col_stride: usize,
+}
+
+impl<'a> Lhs<'a> {
+    /// A row-major matrix of width `k`.
+    pub fn rows(data: &'a [f32], k: usize) -> Self {
+        Lhs { data, row_stride: k, col_stride: 1 }
+    }
+
+    /// The transpose of a row-major matrix of width `m`: row `i` is its column `i`.
+    pub fn transposed(data: &'a [f32], m: usize) -> Self {
+        Lhs { data, row_stride: 1, col_stride: m }
+    }
+}
+
+/// One product of a batch: `out[out_start + i * rhs.n + j] (+)= Σ_k lhs(i, k) · rhs(k_range.start + k, j)`.
+pub struct Product<'a> {
+    /// Left operand, `m` rows and `k_range.len()` columns.
+    pub lhs: Lhs<'a>,
+    /// Rows.
+    pub m: usize,
+    /// Right operand.
+    pub rhs: &'a Packed,
+    /// The rows of `rhs` that take part (all of them, or those of one expert).
+    pub k_range: Range<usize>,
+    /// Where the result starts in `out`. Results of one batch must not overlap.
+    pub out_start: usize,
+}
+
+/// What happens to the old content of the output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// It is replaced.
+    Set,
+    /// The product is added to it.
+    Add,
+}
+
+/// `out [m, n] (+)= lhs [m, k] · rhs [k, n]`.
+///
+/// Panics if `out` or `lhs.data` is too short.
+pub fn matmul(lhs: Lhs, m: usize, rhs: &Packed, out: &mut [f32], write: Write) {
+    let product = Product { lhs, m, rhs, k_range: 0..rhs.k, out_start: 0 };
+    matmul_batch(&[product], out, write);
+}
+
+/// Runs all products of a batch as one parallel loop; the grouped product of routed experts is one batch.
+///
+/// Panics if two results overlap or leave `out`, or if a left operand is too short.
+pub fn matmul_batch(products: &[Product], out: &mut [f32], write: Write) {
+    check(products, out.len());
+    let tasks = plan(products);
+    let shards = Shards::new(out);
+    run(tasks.len(), |i| {
+        let task = &tasks[i];
+        let product = &products[task.product];
+        // SAFETY: tasks of one product differ in rows or columns and touch those only; products do
+        // not overlap and stay inside `out` (checked above). Rows of column-split tasks interleave,
+        // so the output travels as a pointer, never as overlapping slices.
+        unsafe {
+            let first_row = shards.pointer(product.out_start + task.rows.start * product.rhs.n);
+            run_task(product, task, first_row, write);
+        }
+    });
+}
+
+fn check(products: &[Product], out_len: usize) {
+    let mut spans: Vec<(usize, usize)> = Vec::with_capacity(products.len());
+    for p in products {
+        let end = p.out_start + p.m * p.rhs.n;
+        assert!(end <= out_len, "result ends at {end}, output has {out_len}");
+        assert!(p.k_range.end <= p.rhs.k, "k range {:?} of {}", p.k_range, p.rhs.k);
+        if p.m > 0 && !p.k_range.is_empty() {
+            let last = (p.m - 1) * p.lhs.row_stride + (p.k_range.len() - 1) * p.lhs.col_stride;
+            assert!(last < p.lhs.data.len(), "lhs needs {}, has {}", last + 1, p.lhs.data.len());
+        }
+        spans.push((p.out_start, end));
+    }
+    spans.sort_unstable();
+    assert!(spans.windows(2).all(|w| w[0].1 <= w[1].0), "results overlap: {spans:?}");
+}
+
+struct Task {
+    product: usize,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
+/// Cuts the batch into tasks: blocks of rows, and runs of panels where rows alone give too few.
+fn plan(products: &[Product]) -> Vec<Task> {
+    let row_blocks: usize = products.iter().map(|p| p.m.div_ceil(M_BLOCK)).sum();
+    let wanted = if n_threads() == 1 { 1 } else { 4 * n_threads() };
+    let column_cuts = wanted.div_ceil(row_blocks.max(1));
+    let mut tasks = Vec::new();
+    for (product, p) in products.iter().enumerate() {
+        let n_panels = p.rhs.n.div_ceil(PANEL);
+        let step = n_panels.div_ceil(column_cuts).max(1);
+        for row in (0..p.m).step_by(M_BLOCK) {
+            for panel in (0..n_panels).step_by(step) {
+                tasks.push(Task {
+                    product,
+                    rows: row..(row + M_BLOCK).min(p.m),
+                    panels: panel..(panel + step).min(n_panels),
+                });
+            }
+        }
+    }
+    tasks
+}
+
+/// Arguments of one register tile: `rows` × up to [`PANEL`] columns over `k` elements.
+pub(crate) struct Tile<'a> {
+    /// Packed rows of the left operand, `stride` apart.
+    pub(crate) a: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    pub(crate) k: usize,
+    /// One panel, `[k, PANEL]`.
+    pub(crate) b: &'a [f32],
+    /// Columns of the panel that exist.
+    pub(crate) n: usize,
+    /// Start the chains from zero instead of from the output.
+    pub(crate) fresh: bool,
+    /// First element of the result; rows are `out_stride` apart, `n` elements of each are ours.
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+}
+
+impl Tile<'_> {
+    /// Asserts that the operands hold what the tile will read.
+    fn check(&self, format: Format) {
+        let words = if format == Format::Bf16Pairs { self.k.div_ceil(2) } else { self.k };
+        assert!(self.rows > 0 && self.n > 0 && self.n <= PANEL);
+        assert!(self.a.len() >= (self.rows - 1) * self.stride + words);
+        assert!(self.b.len() >= words * PANEL);
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Row stride of the scratch copy: past the power of two, so that rows fall into different cache sets.
+const A_STRIDE: usize = K_BLOCK + 16;
+
+/// Safety: `out` points at row `task.rows.start` of the result; the task's rows and columns are its own.
+unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) {
+    let rhs = product.rhs;
+    let n_rows = task.rows.len();
+    if product.k_range.is_empty() && write == Write::Set {
+        let columns = task.panels.start * PANEL..(task.panels.end * PANEL).min(rhs.n);
+        for i in 0..n_rows {
+            // SAFETY: the caller's promise.
+            unsafe { out.add(i * rhs.n + columns.start).write_bytes(0, columns.len()) };
+        }
+        return;
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(M_BLOCK * A_STRIDE, 0.0);
+        for k0 in (0..product.k_range.len()).step_by(K_BLOCK) {
+            let k = K_BLOCK.min(product.k_range.len() - k0);
+            let first = write == Write::Set && k0 == 0;
+            pack::copy_lhs(&product.lhs, task.rows.clone(), k0..k0 + k, rhs.format, scratch, A_STRIDE);
+            for panel in task.panels.clone() {
+                let b = rhs.panel(panel, product.k_range.start + k0, k);
+                let column = panel * PANEL;
+                let n = PANEL.min(rhs.n - column);
+                // SAFETY: the caller's promise; columns `column .. column + n` are the task's.
+                unsafe {
+                    let out = out.add(column);
+                    let tile =
+                        Tile { a: scratch, stride: A_STRIDE, rows: n_rows, k, b, n, fresh: first, out, out_stride: rhs.n };
+                    tile.check(rhs.format);
+                    run_panel(&tile, rhs.format);
+                }
+            }
+        }
+    });
+}
+
+/// All rows of a task against one panel.
+///
+/// Safety: the tile is checked, and its part of the output is the caller's alone.
+unsafe fn run_panel(tile: &Tile, format: Format) {
+    // SAFETY: the caller's promise; the level was detected before it was chosen.
+    unsafe {
+        match (format, isa()) {
+            #[cfg(target_arch = "x86_64")]
+            (Format::Bf16Pairs, _) => avx512::panel_bf16(tile),
+            #[cfg(target_arch = "x86_64")]
+            (_, Isa::Avx512) => avx512::panel_f32(tile),
+            #[cfg(target_arch = "x86_64")]
+            (_, Isa::Avx2) => avx2::panel_f32(tile),
+            _ => scalar::panel_f32(tile),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
