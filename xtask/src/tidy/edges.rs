@@ -122,11 +122,12 @@ fn dependencies(text: &str) -> Vec<Dependency> {
             if let Some((table, name)) = section.split_once("dependencies.") {
                 push(name, &format!("{table}dependencies"));
             }
-        } else if section.ends_with("dependencies") && !line.starts_with('#') {
-            if let Some((key, _)) = line.split_once('=') {
-                // `name = ..` or `name.workspace = true`; a package name holds no dot.
-                push(key.split('.').next().unwrap_or(key), &section);
-            }
+        } else if section.ends_with("dependencies")
+            && !line.starts_with('#')
+            && let Some((key, _)) = line.split_once('=')
+        {
+            // `name = ..` or `name.workspace = true`; a package name holds no dot.
+            push(key.split('.').next().unwrap_or(key), &section);
         }
     }
     found

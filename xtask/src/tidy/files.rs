@@ -112,7 +112,8 @@ fn check_foreign_places(path: &str, text: &str, complain: &mut impl FnMut(usize,
             // The start of a path only: `net/work/` is something else.
             let part_of_longer = place.starts_with('/')
                 && text[..at].ends_with(|c: char| c.is_alphanumeric() || "._-".contains(c));
-            if !part_of_longer && !(*tests_may && in_test) {
+            let allowed = *tests_may && in_test;
+            if !part_of_longer && !allowed {
                 complain(line_of(text, at), format!("`{place}` means nothing to a reader"));
             }
         }
