@@ -13,9 +13,12 @@ pub mod attention;
 pub mod convert;
 pub mod cpu;
 pub mod elementwise;
+pub mod embedding;
 mod lanes;
 pub mod math;
 pub mod matmul;
+pub mod rms_norm;
+pub mod swiglu;
 pub mod threads;
 
 #[cfg(test)]

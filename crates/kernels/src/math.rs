@@ -45,6 +45,12 @@ pub fn exp_f32<const FMA: bool>(x: f32) -> f32 {
     if x.is_nan() { x } else { y }
 }
 
+/// 1 / (1 + e^-x), the same bits at every instruction-set level.
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp_f32::<false>(-x))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,137 @@
+//! How row kernels are vectorised: one body compiled per instruction-set level, sums in fixed lanes.
+//!
+//! A body uses plain `a * b + c`, never fused multiply-add, and sums in [`LANES`] partial sums that
+//! are folded in one order. So every level gives the same bits, and the compiler may vectorise.
+
+use std::ops::Range;
+
+/// Partial sums of a reduction: two AVX-512 registers, four AVX2 ones.
+pub(crate) const LANES: usize = 32;
+
+/// Elements below which a loop is not worth waking another thread for (about 4 µs of work).
+pub(crate) const PARALLEL_ELEMENTS: usize = 16 * 1024;
+
+/// Defines a function whose body is compiled for every [`crate::cpu::Isa`] and picked per call.
+macro_rules! per_isa {
+    ($(#[$attr:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$attr])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                body($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                body($($arg),*)
+            }
+
+            match $crate::cpu::isa() {
+                // SAFETY: `isa` names a level only if this CPU has all its features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                _ => body($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use per_isa;
+
+/// Runs `body` on ranges of rows, in parallel if `n_rows * row_len` is worth it.
+/// A row must not depend on the cut.
+pub(crate) fn for_rows(n_rows: usize, row_len: usize, body: impl Fn(Range<usize>) + Sync) {
+    crate::threads::run_ranges(n_rows, PARALLEL_ELEMENTS.div_ceil(row_len.max(1)), body);
+}
+
+/// The elements of `rows`, for rows of `width`.
+#[inline(always)]
+pub(crate) fn span(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
+}
+
+/// Adds up the lanes in a fixed tree.
+#[inline(always)]
+pub(crate) fn fold(mut acc: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            acc[lane] += acc[lane + half];
+        }
+        half /= 2;
+    }
+    acc[0]
+}
+
+/// Σ a·b in the fixed order.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut acc = [0.0f32; LANES];
+    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
+    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for lane in 0..LANES {
+            acc[lane] += a[lane] * b[lane];
+        }
+    }
+    for ((acc, a), b) in acc.iter_mut().zip(a_tail).zip(b_tail) {
+        *acc += a * b;
+    }
+    fold(acc)
+}
+
+/// Σ a·b·c in the fixed order.
+#[inline(always)]
+pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let mut acc = [0.0f32; LANES];
+    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
+    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
+    let (c_blocks, c_tail) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
+        for lane in 0..LANES {
+            acc[lane] += a[lane] * b[lane] * c[lane];
+        }
+    }
+    for (((acc, a), b), c) in acc.iter_mut().zip(a_tail).zip(b_tail).zip(c_tail) {
+        *acc += a * b * c;
+    }
+    fold(acc)
+}
+
+/// Largest element; −∞ of an empty slice. NaN is passed over.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let mut acc = [f32::NEG_INFINITY; LANES];
+    let (blocks, tail) = x.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            acc[lane] = if block[lane] > acc[lane] { block[lane] } else { acc[lane] };
+        }
+    }
+    tail.iter().chain(&acc).fold(f32::NEG_INFINITY, |best, &v| if v > best { v } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reductions_equal_their_plain_definition() {
+        for n in [0, 1, 7, 31, 32, 33, 130] {
+            let a: Vec<f32> = (0..n).map(|i| (i % 11) as f32 - 5.0).collect();
+            let b: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 2.0).collect();
+            let plain: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+            assert_eq!(dot(&a, &b), plain, "{n} elements");
+            let plain: f32 = a.iter().zip(&b).map(|(a, b)| a * a * b).sum();
+            assert_eq!(dot3(&a, &a, &b), plain, "{n} elements");
+            assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Root-mean-square norm: `y = x · rsqrt(mean(x²) + eps) · w`, row by row, all in f32.
+//!
+//! Letters: N rows, D width.
+
+use crate::lanes::{dot, dot3, for_rows, per_isa, span};
+use crate::threads::{self, Shards};
+
+/// Rows per partial sum of the weight gradient: fixed, so that its bits do not depend on threads.
+const GRAD_ROWS: usize = 64;
+
+/// Normalises every row.
+///
+/// Shapes: `x`, `out` [N, D]; `w` [D]; `inv_rms` [N] receives `rsqrt(mean(x²) + eps)`, which
+/// [`backward`] needs.
+///
+/// Panics if the shapes disagree.
+pub fn forward(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], inv_rms: &mut [f32]) {
+    let (n, d) = (inv_rms.len(), w.len());
+    assert!(x.len() == n * d && out.len() == n * d, "[{n}, {d}]: {}, {}", x.len(), out.len());
+    let (out, inv_rms) = (Shards::new(out), Shards::new(inv_rms));
+    for_rows(n, d, |rows| {
+        let part = span(&rows, d);
+        // SAFETY: row ranges of one loop do not overlap.
+        let (out, inv_rms) = unsafe { (out.slice(part.clone()), inv_rms.slice(rows)) };
+        forward_rows(&x[part], w, eps, out, inv_rms);
+    });
+}
+
+/// The gradient: overwrites `dx`, adds to `dw`.
+///
+/// Shapes: `x`, `dy`, `dx` [N, D]; `w`, `dw` [D]; `inv_rms` [N] as [`forward`] left it.
+///
+/// Panics if the shapes disagree.
+pub fn backward(x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32]) {
+    let (n, d) = (inv_rms.len(), w.len());
+    assert!(
+        x.len() == n * d && dy.len() == n * d && dx.len() == n * d && dw.len() == d,
+        "[{n}, {d}]: {}, {}, {}, {}",
+        x.len(),
+        dy.len(),
+        dx.len(),
+        dw.len()
+    );
+    let n_chunks = n.div_ceil(GRAD_ROWS);
+    let mut partial = vec![0.0; n_chunks * d];
+    let (dx, shards) = (Shards::new(dx), Shards::new(&mut partial));
+    let chunk = |i: usize| {
+        let rows = i * GRAD_ROWS..((i + 1) * GRAD_ROWS).min(n);
+        let part = span(&rows, d);
+        // SAFETY: chunks of different numbers do not overlap.
+        let (dx, dw) = unsafe { (dx.slice(part.clone()), shards.slice(i * d..(i + 1) * d)) };
+        backward_rows(&x[part.clone()], w, &inv_rms[rows], &dy[part], dx, dw);
+    };
+    threads::run(n_chunks, chunk);
+    add_rows(&partial, dw);
+}
+
+per_isa! {
+    fn forward_rows(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], inv_rms: &mut [f32]) {
+        let d = w.len();
+        let rows = x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(inv_rms);
+        for ((x, out), inv_rms) in rows {
+            let mean = dot(x, x) / d as f32;
+            let inv = 1.0 / (mean + eps).sqrt();
+            *inv_rms = inv;
+            for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
+                *out = x * inv * w;
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// `dx = inv · (w·dy − x·inv² · mean(x·w·dy))`, `dw += dy · x · inv`.
+    fn backward_rows(
+        x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32],
+    ) {
+        let d = w.len();
+        let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
+        for (((x, dy), dx), &inv) in rows.zip(inv_rms) {
+            let shrink = inv * inv * dot3(x, dy, w) / d as f32;
+            let columns = dx.iter_mut().zip(dw.iter_mut()).zip(x).zip(dy).zip(w);
+            for ((((dx, dw), &x), &dy), &w) in columns {
+                *dx = inv * (w * dy - x * shrink);
+                *dw += dy * x * inv;
+            }
+        }
+    }
+}
+
+per_isa! {
+    /// Adds the rows of `partial` to `total`, in order.
+    fn add_rows(partial: &[f32], total: &mut [f32]) {
+        for row in partial.chunks_exact(total.len().max(1)) {
+            for (total, &part) in total.iter_mut().zip(row) {
+                *total += part;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, dot64, gradient, noise, same_bits_everywhere, widen};
+
+    const SHAPES: [(usize, usize); 6] = [(0, 4), (1, 1), (3, 7), (5, 33), (2, 130), (67, 5)];
+    const EPS: f32 = 1e-5;
+
+    fn plain(x: &[f64], w: &[f64]) -> Vec<f64> {
+        let d = w.len();
+        let row = |x: &[f64]| {
+            let mean = x.iter().map(|v| v * v).sum::<f64>() / d as f64;
+            let inv = 1.0 / (mean + EPS as f64).sqrt();
+            x.iter().zip(w).map(|(x, w)| x * inv * w).collect::<Vec<_>>()
+        };
+        x.chunks_exact(d).flat_map(row).collect()
+    }
+
+    fn run(n: usize, d: usize) -> [Vec<f32>; 4] {
+        let (x, w, dy) = (noise(1, n * d), noise(2, d), noise(3, n * d));
+        let (mut out, mut inv, mut dx) = (vec![0.0; n * d], vec![0.0; n], vec![9.0; n * d]);
+        let mut dw = vec![0.25; d];
+        forward(&x, &w, EPS, &mut out, &mut inv);
+        backward(&x, &w, &inv, &dy, &mut dx, &mut dw);
+        [out, inv, dx, dw]
+    }
+
+    #[test]
+    fn forward_and_gradient_equal_the_definition() {
+        for (n, d) in SHAPES {
+            let (x, w, dy) = (noise(1, n * d), noise(2, d), noise(3, n * d));
+            let [out, _, dx, mut dw] = run(n, d);
+            assert_close(&out, &plain(&widen(&x), &widen(&w)), 1e-6, "out");
+            let want = gradient(&x, |x| dot64(&plain(x, &widen(&w)), &dy));
+            assert_close(&dx, &want, 2e-5, "dx");
+            let want = gradient(&w, |w| dot64(&plain(&widen(&x), w), &dy));
+            dw.iter_mut().for_each(|v| *v -= 0.25); // the gradient is added to what was there
+            assert_close(&dw, &want, 2e-5, "dw");
+        }
+    }
+
+    #[test]
+    fn bits_are_the_same_on_every_level_and_thread_count() {
+        for (n, d) in [(3, 7), (5, 33), (300, 257)] {
+            same_bits_everywhere(|| run(n, d).concat());
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours() {
+        let (n, d) = (200, 130);
+        let (x, w) = (noise(1, n * d), noise(2, d));
+        let [out, inv, ..] = run(n, d);
+        for row in [0, 63, 64, 199] {
+            let (mut one, mut inv_one) = (vec![0.0; d], [0.0]);
+            forward(&x[row * d..(row + 1) * d], &w, EPS, &mut one, &mut inv_one);
+            assert_eq!(one, out[row * d..(row + 1) * d]);
+            assert_eq!(inv_one[0], inv[row]);
+        }
+    }
+}
