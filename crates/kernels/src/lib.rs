@@ -9,15 +9,21 @@
 //!    in one fixed order, whatever other rows, chunks or threads there are beside it.
 //! 2. **Thread independence.** Work is cut into units whose results do not depend on who runs them.
 
+pub mod adamw;
 pub mod attention;
+pub mod balance;
 pub mod convert;
 pub mod cpu;
+pub mod cross_entropy;
+pub mod dispatch;
 pub mod elementwise;
 pub mod embedding;
+pub mod gate;
 mod lanes;
 pub mod math;
 pub mod matmul;
 pub mod rms_norm;
+pub mod rope;
 pub mod swiglu;
 pub mod threads;
 
