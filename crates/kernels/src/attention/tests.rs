@@ -1,0 +1,612 @@
+//! Attention against its definition in f64, and the identities between its forms, bit for bit.
+
+use super::backward::{Saved, backward_on};
+use super::cached::forward_cached_on;
+use super::forward::{Inputs, forward_on};
+use super::*;
+use crate::cpu::{Isa, available_isas, cpu};
+use crate::threads;
+
+/// Operands of one case.
+struct Case {
+    heads: Heads,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+fn heads(n_heads: usize, n_kv_heads: usize, qk_dim: usize, v_dim: usize) -> Heads {
+    Heads { n_heads, n_kv_heads, qk_dim, v_dim, scale: 1.0 / (qk_dim as f32).sqrt() }
+}
+
+/// Numbers in -1..1 from a small generator (splitmix64).
+fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Scores of a few units, so that the softmax is neither flat nor one-hot.
+fn case(heads: Heads, n_rows: usize) -> Case {
+    let q = noise(1, n_rows * heads.n_heads * heads.qk_dim).iter().map(|x| 3.0 * x).collect();
+    let k = noise(2, n_rows * heads.n_kv_heads * heads.qk_dim);
+    let v = noise(3, n_rows * heads.n_kv_heads * heads.v_dim);
+    Case { heads, q, k, v }
+}
+
+impl Case {
+    fn n_rows(&self) -> usize {
+        self.q.len() / (self.heads.n_heads * self.heads.qk_dim)
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs { q: &self.q, k: &self.k, v: &self.v }
+    }
+
+    /// Output and log-sum-exp.
+    fn forward(&self, isa: Isa, segments: &[Segment]) -> (Vec<f32>, Vec<f32>) {
+        let n = self.n_rows() * self.heads.n_heads;
+        let (mut out, mut lse) = (vec![0.0; n * self.heads.v_dim], vec![0.0; n]);
+        forward_on(isa, &self.heads, segments, self.inputs(), &mut out, &mut lse);
+        (out, lse)
+    }
+
+    /// Gradients of q, k, v.
+    fn backward(&self, isa: Isa, segments: &[Segment], dout: &[f32]) -> [Vec<f32>; 3] {
+        let (out, lse) = self.forward(isa, segments);
+        let saved = Saved { inputs: self.inputs(), out: &out, lse: &lse, dout };
+        // Not zero, to see that they are overwritten.
+        let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![7.0; x.len()]);
+        backward_on(isa, &self.heads, segments, saved, grads.each_mut().map(|x| &mut x[..]));
+        grads
+    }
+
+    /// The rows `rows` as operands of their own.
+    fn rows(&self, rows: Range<usize>) -> Case {
+        let h = &self.heads;
+        let cut = |x: &[f32], len: usize| x[rows.start * len..rows.end * len].to_vec();
+        Case {
+            heads: *h,
+            q: cut(&self.q, h.n_heads * h.qk_dim),
+            k: cut(&self.k, h.n_kv_heads * h.qk_dim),
+            v: cut(&self.v, h.n_kv_heads * h.v_dim),
+        }
+    }
+
+    /// The rows in the given order.
+    fn gather(&self, order: &[usize]) -> Case {
+        let mut all = Case { heads: self.heads, q: vec![], k: vec![], v: vec![] };
+        for &row in order {
+            let one = self.rows(row..row + 1);
+            all.q.extend(one.q);
+            all.k.extend(one.k);
+            all.v.extend(one.v);
+        }
+        all
+    }
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| x as f64).collect()
+}
+
+/// The definition: output [N, H, V] and log-sum-exp [N, H].
+fn define(
+    h: &Heads,
+    segments: &[Segment],
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
+    let n = q.len() / (h.n_heads * h.qk_dim);
+    let (mut out, mut lse) = (vec![0.0; n * h.n_heads * h.v_dim], vec![0.0; n * h.n_heads]);
+    for segment in segments {
+        for (i, row) in segment.own.clone().enumerate() {
+            for head in 0..h.n_heads {
+                let kv = head / (h.n_heads / h.n_kv_heads);
+                let q = &q[(row * h.n_heads + head) * h.qk_dim..][..h.qk_dim];
+                let keys: Vec<usize> = segment
+                    .prefix
+                    .clone()
+                    .chain(segment.own.start..segment.own.start + i + 1)
+                    .collect();
+                let scores: Vec<f64> = keys
+                    .iter()
+                    .map(|&key| {
+                        let k = &k[(key * h.n_kv_heads + kv) * h.qk_dim..][..h.qk_dim];
+                        q.iter().zip(k).map(|(x, y)| x * y).sum::<f64>() * h.scale as f64
+                    })
+                    .collect();
+                let max = scores.iter().copied().fold(f64::MIN, f64::max);
+                let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+                lse[row * h.n_heads + head] = max + sum.ln();
+                let out = &mut out[(row * h.n_heads + head) * h.v_dim..][..h.v_dim];
+                for (&key, s) in keys.iter().zip(&scores) {
+                    let v = &v[(key * h.n_kv_heads + kv) * h.v_dim..][..h.v_dim];
+                    let p = (s - max).exp() / sum;
+                    out.iter_mut().zip(v).for_each(|(o, v)| *o += p * v);
+                }
+            }
+        }
+    }
+    (out, lse)
+}
+
+fn near(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+        let error = (g as f64 - w).abs() / (1.0 + w.abs());
+        assert!(error < tolerance, "{what}[{i}]: {g} for {w}, error {error:e}");
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Many, grouped, one; MLA; odd lengths; more than four groups of lanes.
+fn shapes() -> Vec<Heads> {
+    vec![
+        heads(3, 3, 64, 64),
+        heads(6, 2, 48, 32),
+        heads(5, 1, 7, 5),
+        heads(2, 2, 192, 128),
+        heads(4, 2, 33, 81),
+        heads(1, 1, 1, 1),
+    ]
+}
+
+#[test]
+fn forward_meets_the_definition_on_every_level() {
+    for h in shapes() {
+        for n in [1, 2, 15, 63, 64, 65, 130] {
+            let case = case(h, n);
+            let segments = [Segment::document(0..n)];
+            let (want, want_lse) =
+                define(&h, &segments, &wide(&case.q), &wide(&case.k), &wide(&case.v));
+            for isa in available_isas() {
+                let (out, lse) = case.forward(isa, &segments);
+                near(&out, &want, 3e-6, &format!("out {h:?} n {n} {isa:?}"));
+                near(&lse, &want_lse, 3e-6, &format!("lse {h:?} n {n} {isa:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn avx2_and_avx512_give_the_same_bits() {
+    if cpu().found < Isa::Avx512 {
+        eprintln!("skipped: this CPU has no AVX-512");
+        return;
+    }
+    for h in shapes() {
+        let case = case(h, 130);
+        let segments = [Segment::document(0..130)];
+        let dout = noise(4, 130 * h.n_heads * h.v_dim);
+        let (a, b) = (case.forward(Isa::Avx2, &segments), case.forward(Isa::Avx512, &segments));
+        assert_eq!(bits(&a.0), bits(&b.0));
+        assert_eq!(bits(&a.1), bits(&b.1));
+        let a = case.backward(Isa::Avx2, &segments, &dout);
+        let b = case.backward(Isa::Avx512, &segments, &dout);
+        (0..3).for_each(|i| assert_eq!(bits(&a[i]), bits(&b[i])));
+    }
+}
+
+/// Central differences of `Σ dout · out` in f64, at every `stride`-th input.
+fn check_gradients(case: &Case, segments: &[Segment], stride: usize) {
+    let h = &case.heads;
+    let dout = noise(4, case.n_rows() * h.n_heads * h.v_dim);
+    let inputs = [wide(&case.q), wide(&case.k), wide(&case.v)];
+    let loss = |x: &[Vec<f64>; 3]| -> f64 {
+        let (out, _) = define(h, segments, &x[0], &x[1], &x[2]);
+        out.iter().zip(&dout).map(|(o, &d)| o * d as f64).sum()
+    };
+    let owned = |row: usize| segments.iter().any(|s| s.own.contains(&row));
+    let mut want = inputs.clone().map(|x| vec![f64::NAN; x.len()]);
+    for which in 0..3 {
+        let mut x = inputs.clone();
+        for i in (0..x[which].len()).step_by(stride) {
+            let kept = x[which][i];
+            let step = 1e-5;
+            x[which][i] = kept + step;
+            let above = loss(&x);
+            x[which][i] = kept - step;
+            let below = loss(&x);
+            x[which][i] = kept;
+            want[which][i] = (above - below) / (2.0 * step);
+        }
+    }
+    assert!(owned(0));
+    for isa in available_isas() {
+        let got = case.backward(isa, segments, &dout);
+        for which in 0..3 {
+            let picked: Vec<f32> = got[which].iter().copied().step_by(stride).collect();
+            let want: Vec<f64> = want[which].iter().copied().step_by(stride).collect();
+            near(&picked, &want, 1e-5, &format!("d{} {h:?} {isa:?}", ["q", "k", "v"][which]));
+        }
+    }
+}
+
+#[test]
+fn backward_meets_central_differences() {
+    for (h, n, stride) in [
+        (heads(5, 1, 7, 5), 1, 1),
+        (heads(5, 1, 7, 5), 9, 1),
+        (heads(6, 2, 48, 32), 63, 211),
+        (heads(2, 2, 17, 9), 64, 13),
+        (heads(4, 2, 33, 81), 65, 307),
+        (heads(2, 1, 7, 5), 130, 29),
+        (heads(2, 2, 192, 128), 70, 1201),
+    ] {
+        check_gradients(&case(h, n), &[Segment::document(0..n)], stride);
+    }
+}
+
+#[test]
+fn backward_of_packed_and_prefixed_rows_meets_central_differences() {
+    // Two documents; then a prompt with two continuations, one of them begun by a row of no segment.
+    let segments = [
+        Segment::document(0..5),
+        Segment::document(5..75),
+        Segment { prefix: 5..75, own: 75..84 },
+        Segment { prefix: 5..75, own: 85..90 },
+    ];
+    check_gradients(&case(heads(4, 2, 7, 5), 92), &segments, 7);
+}
+
+#[test]
+fn every_level_agrees_with_the_scalar_gradients() {
+    for h in shapes() {
+        let n = 130;
+        let case = case(h, n);
+        let segments = [Segment::document(0..n)];
+        let dout = noise(4, n * h.n_heads * h.v_dim);
+        let want = case.backward(Isa::Scalar, &segments, &dout);
+        for isa in available_isas() {
+            let got = case.backward(isa, &segments, &dout);
+            for i in 0..3 {
+                near(&got[i], &wide(&want[i]), 2e-5, &format!("{h:?} {isa:?} {i}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_documents_are_each_as_if_alone() {
+    for h in shapes() {
+        let ends = [0, 1, 64, 77, 150, 215];
+        let packed = case(h, 215);
+        let documents: Vec<Range<usize>> = ends.windows(2).map(|w| w[0]..w[1]).collect();
+        let segments: Vec<Segment> = documents.iter().cloned().map(Segment::document).collect();
+        let dout = noise(4, 215 * h.n_heads * h.v_dim);
+        for isa in available_isas() {
+            let (out, lse) = packed.forward(isa, &segments);
+            let grads = packed.backward(isa, &segments, &dout);
+            for rows in &documents {
+                let alone = packed.rows(rows.clone());
+                let whole = [Segment::document(0..rows.len())];
+                let part = |len: usize| rows.start * len..rows.end * len;
+                let v_part = part(h.n_heads * h.v_dim);
+                let (want, want_lse) = alone.forward(isa, &whole);
+                assert_eq!(bits(&out[v_part.clone()]), bits(&want), "{h:?} {rows:?}");
+                assert_eq!(bits(&lse[part(h.n_heads)]), bits(&want_lse), "{h:?} {rows:?}");
+                let want = alone.backward(isa, &whole, &dout[v_part]);
+                assert_eq!(bits(&grads[0][part(h.n_heads * h.qk_dim)]), bits(&want[0]));
+                assert_eq!(bits(&grads[1][part(h.n_kv_heads * h.qk_dim)]), bits(&want[1]));
+                assert_eq!(bits(&grads[2][part(h.n_kv_heads * h.v_dim)]), bits(&want[2]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_prefix_equals_the_concatenated_document() {
+    for h in shapes() {
+        // Prompt 0..70, and three continuations of it.
+        let shared = case(h, 170);
+        let parts = [70..75, 75..140, 140..170];
+        let mut segments = vec![Segment::document(0..70)];
+        segments.extend(parts.iter().map(|own| Segment { prefix: 0..70, own: own.clone() }));
+        for isa in available_isas() {
+            let (out, lse) = shared.forward(isa, &segments);
+            for own in &parts {
+                let order: Vec<usize> = (0..70).chain(own.clone()).collect();
+                let whole = shared.gather(&order);
+                let (want, want_lse) = whole.forward(isa, &[Segment::document(0..order.len())]);
+                let len = h.n_heads * h.v_dim;
+                let got = [&out[..70 * len], &out[own.start * len..own.end * len]].concat();
+                assert_eq!(bits(&got), bits(&want), "{h:?} {own:?}");
+                let len = h.n_heads;
+                let got = [&lse[..70 * len], &lse[own.start * len..own.end * len]].concat();
+                assert_eq!(bits(&got), bits(&want_lse), "{h:?} {own:?}");
+            }
+        }
+    }
+}
+
+/// A cache of `case`, taken as the documents `lengths` one after the other, blocks dealt out of order.
+/// Returns it with the block tables.
+fn fill(case: &Case, lengths: &[usize], mut cache: PagedKv) -> (PagedKv, Vec<Vec<u32>>) {
+    let h = &case.heads;
+    let n_blocks: usize = lengths.iter().map(|n| n.div_ceil(BLOCK_TOKENS)).sum();
+    cache.grow(n_blocks + 1);
+    // Whatever a block held before must not matter.
+    let (k_len, v_len) = (h.n_kv_heads * h.qk_dim, h.n_kv_heads * h.v_dim);
+    let v_used = |x: &[f32]| if cache.is_latent() { vec![] } else { x.to_vec() };
+    let stale = v_used(&vec![f32::NAN; v_len]);
+    let latent = cache.is_latent();
+    for block in 0..n_blocks as u32 + 1 {
+        for slot in 0..BLOCK_TOKENS {
+            cache.write(block, slot, &vec![f32::NAN; k_len], &stale);
+        }
+    }
+    let mut free: Vec<u32> = (0..n_blocks as u32).map(|b| n_blocks as u32 - b).collect();
+    let mut start = 0;
+    let mut tables = vec![];
+    for &n in lengths {
+        let table: Vec<u32> = (0..n.div_ceil(BLOCK_TOKENS)).filter_map(|_| free.pop()).collect();
+        let places: Vec<(u32, u32)> =
+            (0..n).map(|i| (table[i / BLOCK_TOKENS], (i % BLOCK_TOKENS) as u32)).collect();
+        let v = if latent { &[][..] } else { &case.v[start * v_len..(start + n) * v_len] };
+        cache.write_rows(&places, &case.k[start * k_len..(start + n) * k_len], v);
+        tables.push(table);
+        start += n;
+    }
+    (cache, tables)
+}
+
+/// Every row of the documents `lengths`, from the cache, in several ways, has the bits of `want`.
+fn check_cached(case: &Case, lengths: &[usize], cache: PagedKv, isa: Isa, want: &[f32]) {
+    let h = &case.heads;
+    let (cache, tables) = fill(case, lengths, cache);
+    let start = |doc: usize| lengths[..doc].iter().sum::<usize>();
+    let mut calls: Vec<Vec<CachedSegment>> = vec![];
+    // All documents whole, in one call.
+    calls.push(
+        (0..lengths.len())
+            .map(|doc| {
+                let rows = start(doc)..start(doc) + lengths[doc];
+                CachedSegment { blocks: &tables[doc], past: 0, rows }
+            })
+            .collect(),
+    );
+    // In chunks of 1, 2, 3, … rows, all documents side by side; the last call of each decodes one row.
+    let mut past = vec![0; lengths.len()];
+    for chunk in 1.. {
+        let mut call = vec![];
+        for doc in 0..lengths.len() {
+            let left = lengths[doc] - past[doc];
+            let n = if left > 1 { chunk.min(left - 1) } else { left };
+            let first = start(doc) + past[doc];
+            if n > 0 {
+                let blocks = &tables[doc][..];
+                call.push(CachedSegment { blocks, past: past[doc], rows: first..first + n });
+            }
+            past[doc] += n;
+        }
+        if call.is_empty() {
+            break;
+        }
+        calls.push(call);
+    }
+    // Single rows, alone.
+    for (doc, at) in [(0, 0), (lengths.len() - 1, lengths[lengths.len() - 1] - 1)] {
+        let rows = start(doc) + at..start(doc) + at + 1;
+        calls.push(vec![CachedSegment { blocks: &tables[doc], past: at, rows }]);
+    }
+    for call in &calls {
+        let mut out = vec![f32::NAN; want.len()];
+        forward_cached_on(isa, h, &cache, call, &case.q, &mut out);
+        for segment in call {
+            let len = h.n_heads * h.v_dim;
+            let part = segment.rows.start * len..segment.rows.end * len;
+            assert_eq!(bits(&out[part.clone()]), bits(&want[part]), "{h:?} {isa:?} {segment:?}");
+        }
+    }
+}
+
+#[test]
+fn cached_rows_have_the_bits_of_the_whole_sequence() {
+    for h in shapes() {
+        let lengths = [1, 64, 65, 130, 7];
+        let case = case(h, lengths.iter().sum());
+        let mut end = 0;
+        let segments = lengths.map(|n| {
+            end += n;
+            Segment::document(end - n..end)
+        });
+        for isa in available_isas() {
+            let (want, _) = case.forward(isa, &segments);
+            let cache = PagedKv::new(h.n_kv_heads, h.qk_dim, h.v_dim);
+            check_cached(&case, &lengths, cache, isa, &want);
+        }
+    }
+}
+
+#[test]
+fn latent_rows_have_the_bits_of_multi_query_attention() {
+    for h in [heads(4, 1, 48, 32), heads(5, 1, 7, 5), heads(40, 1, 72, 64), heads(1, 1, 576, 512)] {
+        let lengths = [65, 3, 81];
+        let mut case = case(h, lengths.iter().sum());
+        let value = |key: &[f32]| key[..h.v_dim].to_vec();
+        case.v = case.k.chunks(h.qk_dim).flat_map(value).collect();
+        let mut end = 0;
+        let segments = lengths.map(|n| {
+            end += n;
+            Segment::document(end - n..end)
+        });
+        for isa in available_isas() {
+            let (want, _) = case.forward(isa, &segments);
+            let cache = PagedKv::latent(h.qk_dim, h.v_dim);
+            check_cached(&case, &lengths, cache, isa, &want);
+        }
+    }
+}
+
+#[test]
+fn sequences_that_share_blocks_decode_as_if_alone() {
+    for latent in [false, true] {
+        // A prompt of 100 tokens; its first block is shared, its second one copied.
+        let h = heads(4, if latent { 1 } else { 2 }, 48, 32);
+        let n = 9;
+        let case = case(h, 100 + n);
+        let make = || if latent { PagedKv::latent(48, 32) } else { PagedKv::new(2, 48, 32) };
+        let values = |rows: Range<usize>| {
+            let len = h.n_kv_heads * h.v_dim;
+            if latent { &[][..] } else { &case.v[rows.start * len..rows.end * len] }
+        };
+        let (mut cache, tables) = fill(&case.rows(0..100), &[100], make());
+        let own = cache.n_blocks() as u32;
+        cache.grow(own as usize + n);
+        let len = h.n_kv_heads * h.qk_dim;
+        let tables: Vec<Vec<u32>> = (0..n)
+            .map(|i| {
+                cache.copy_block(tables[0][1], own + i as u32);
+                let row = 100 + i;
+                let k = &case.k[row * len..(row + 1) * len];
+                cache.write(own + i as u32, 100 % BLOCK_TOKENS, k, values(row..row + 1));
+                vec![tables[0][0], own + i as u32]
+            })
+            .collect();
+        let segments: Vec<CachedSegment> = (0..n)
+            .map(|i| CachedSegment { blocks: &tables[i], past: 100, rows: 100 + i..101 + i })
+            .collect();
+        for isa in available_isas() {
+            let mut together = vec![0.0; case.n_rows() * h.n_heads * h.v_dim];
+            forward_cached_on(isa, &h, &cache, &segments, &case.q, &mut together);
+            let mut each = vec![0.0; together.len()];
+            for segment in segments.iter().rev() {
+                let one = std::slice::from_ref(segment);
+                forward_cached_on(isa, &h, &cache, one, &case.q, &mut each);
+            }
+            assert_eq!(bits(&together), bits(&each));
+            assert!(
+                together[100 * h.n_heads * h.v_dim..].iter().all(|x| x.is_finite() && *x != 0.0)
+            );
+        }
+    }
+}
+
+#[test]
+fn one_thread_and_all_threads_give_the_same_bits() {
+    let h = heads(6, 2, 48, 32);
+    let case = case(h, 700);
+    let segments = [
+        Segment::document(0..400),
+        Segment::document(400..500),
+        Segment { prefix: 400..500, own: 500..540 },
+        Segment { prefix: 400..500, own: 540..700 },
+    ];
+    let dout = noise(4, 700 * h.n_heads * h.v_dim);
+    let isa = cpu().isa;
+    let run = || (case.forward(isa, &segments), case.backward(isa, &segments, &dout));
+    let all = run();
+    threads::limit_threads(Some(1));
+    let one = run();
+    threads::limit_threads(None);
+    assert_eq!(bits(&all.0.0), bits(&one.0.0));
+    assert_eq!(bits(&all.0.1), bits(&one.0.1));
+    (0..3).for_each(|i| assert_eq!(bits(&all.1[i]), bits(&one.1[i])));
+}
+
+#[test]
+fn a_broken_later_row_leaves_earlier_rows_alone() {
+    let h = heads(2, 1, 16, 16);
+    let good = case(h, 70);
+    let mut broken = case(h, 70);
+    broken.k[66 * 16..67 * 16].fill(f32::NAN);
+    broken.v[66 * 16..67 * 16].fill(f32::INFINITY);
+    let segments = [Segment::document(0..70)];
+    for isa in available_isas() {
+        let (want, got) = (good.forward(isa, &segments).0, broken.forward(isa, &segments).0);
+        assert_eq!(bits(&want[..66 * 32]), bits(&got[..66 * 32]));
+        assert!(got[66 * 32..].iter().all(|x| x.is_nan()));
+    }
+}
+
+#[test]
+#[should_panic(expected = "two segments own row 3")]
+fn segments_that_own_one_row_are_refused() {
+    case(heads(1, 1, 4, 4), 8)
+        .forward(Isa::Scalar, &[Segment::document(0..4), Segment::document(3..8)]);
+}
+
+/// Speed per shape, for the reader: `cargo test --release -p fathom-kernels attention_speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints timings"]
+fn attention_speed() {
+    let time = |flops: f64, body: &mut dyn FnMut()| {
+        body();
+        let mut best = f64::MAX;
+        for _ in 0..7 {
+            let start = std::time::Instant::now();
+            body();
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        format!("{:7.1} GF/s {:8.3} ms", flops / best / 1e9, best * 1e3)
+    };
+    threads::limit_threads(Some(1));
+    for (h, n, docs) in [
+        (heads(8, 8, 64, 64), 512, 1),
+        (heads(8, 8, 64, 64), 2048, 4),
+        (heads(8, 2, 64, 64), 512, 1),
+        (heads(4, 4, 48, 32), 2048, 16),
+        (heads(16, 16, 192, 128), 512, 1),
+        (heads(16, 1, 576, 512), 256, 1),
+    ] {
+        let case = case(h, n);
+        let each = n / docs;
+        let segments: Vec<Segment> =
+            (0..docs).map(|i| Segment::document(i * each..(i + 1) * each)).collect();
+        let pairs = (docs * each * (each + 1) / 2 * h.n_heads) as f64;
+        let dout = noise(4, n * h.n_heads * h.v_dim);
+        for isa in available_isas() {
+            let (mut out, mut lse) = (vec![0.0; dout.len()], vec![0.0; n * h.n_heads]);
+            let forward = time(2.0 * pairs * (h.qk_dim + h.v_dim) as f64, &mut || {
+                forward_on(isa, &h, &segments, case.inputs(), &mut out, &mut lse)
+            });
+            let mut grads = [&case.q, &case.k, &case.v].map(|x| vec![0.0; x.len()]);
+            let saved = Saved { inputs: case.inputs(), out: &out, lse: &lse, dout: &dout };
+            let flops = 2.0 * pairs * (3 * h.qk_dim + 2 * h.v_dim) as f64;
+            let backward = time(flops, &mut || {
+                backward_on(isa, &h, &segments, saved, grads.each_mut().map(|x| &mut x[..]))
+            });
+            println!("{h:?} {docs} x {each} {isa:?}: forward {forward}, backward {backward}");
+        }
+    }
+    // Decode: 512 rows in groups of 16 with a common first block.
+    for (h, latent) in
+        [(heads(4, 4, 48, 32), false), (heads(4, 2, 48, 32), false), (heads(4, 1, 48, 32), true)]
+    {
+        let (n, n_keys) = (512, 200);
+        let case = case(h, n);
+        let mut cache =
+            if latent { PagedKv::latent(48, 32) } else { PagedKv::new(h.n_kv_heads, 48, 32) };
+        cache.grow(4 * n);
+        let tables: Vec<[u32; 4]> =
+            (0..n as u32).map(|i| [i / 16 * 64, 4 * i + 1, 4 * i + 2, 4 * i + 3]).collect();
+        let segments: Vec<CachedSegment> = tables
+            .iter()
+            .enumerate()
+            .map(|(i, blocks)| CachedSegment { blocks, past: n_keys - 1, rows: i..i + 1 })
+            .collect();
+        let mut out = vec![0.0; n * h.n_heads * h.v_dim];
+        let flops = 2.0 * (n * n_keys * h.n_heads * (h.qk_dim + h.v_dim)) as f64;
+        for isa in available_isas() {
+            let decode = time(flops, &mut || {
+                forward_cached_on(isa, &h, &cache, &segments, &case.q, &mut out)
+            });
+            println!("decode {n} rows x {n_keys} keys {h:?} latent {latent} {isa:?}: {decode}");
+        }
+        let places: Vec<(u32, u32)> = tables.iter().map(|table| (table[3], 7)).collect();
+        let v = if latent { &[][..] } else { &case.v[..] };
+        println!("write {n} rows: {}", time(0.0, &mut || cache.write_rows(&places, &case.k, v)));
+    }
+    threads::limit_threads(None);
+}
