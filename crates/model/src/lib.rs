@@ -1,1 +1,24 @@
+//! DeepSeek's model families as one decoder driven by `config.json`.
+//!
+//! Knows configurations, tensor names, layers and caches; no text, no losses, no scheduling.
 #![forbid(unsafe_code)]
+
+mod build;
+pub mod cache;
+pub mod config;
+pub mod cost;
+mod error;
+mod files;
+pub mod layer;
+mod model;
+pub mod names;
+pub mod preset;
+pub mod registry;
+mod rows;
+
+pub use config::Config;
+pub use error::Error;
+pub use fathom_tensor::Precision;
+pub use files::read_config;
+pub use model::{Forward, Model};
+pub use rows::{CachedRows, PackedRows, Rows};

@@ -1,0 +1,95 @@
+//! The key/value cache: what a token leaves behind in each layer. Who owns which block is the
+//! engine's business.
+
+use crate::config::{Attention, Config};
+use fathom_kernels::attention::{BLOCK_TOKENS, PagedKv};
+
+/// What is cached of an MLA layer. Other attention always caches keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheForm {
+    /// The latent and the shared rotated key: `kv_lora_rank + qk_rope_head_dim` values per token and
+    /// layer. Attention runs in the absorbed form (DeepSeek-V2, arXiv:2405.04434, section 2.1.2).
+    Latent,
+    /// Keys and values of all heads, as in training: same bits as an uncached pass, many times the memory.
+    Expanded,
+}
+
+/// Width of a cached token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// Layers, MTP modules not counted.
+    pub n_layers: usize,
+    /// Key/value heads.
+    pub n_kv_heads: usize,
+    /// Length of a key.
+    pub qk_dim: usize,
+    /// Length of a value; in the latent form values are the first elements of the keys.
+    pub v_dim: usize,
+    /// Form in use.
+    pub form: CacheForm,
+}
+
+impl CacheSpec {
+    /// The cache of `config` in the given form.
+    pub fn new(config: &Config, form: CacheForm) -> Self {
+        let n_layers = config.num_hidden_layers;
+        match (config.attention(), form) {
+            (Attention::Mla { kv_lora_rank, qk_rope_head_dim, .. }, CacheForm::Latent) => {
+                let qk_dim = kv_lora_rank + qk_rope_head_dim;
+                CacheSpec { n_layers, n_kv_heads: 1, qk_dim, v_dim: kv_lora_rank, form }
+            }
+            (Attention::Mla { num_attention_heads, .. }, CacheForm::Expanded) => CacheSpec {
+                n_layers,
+                n_kv_heads: num_attention_heads,
+                qk_dim: config.qk_head_dim(),
+                v_dim: config.v_dim(),
+                form,
+            },
+            (Attention::Gqa { num_key_value_heads, head_dim, .. }, _) => CacheSpec {
+                n_layers,
+                n_kv_heads: num_key_value_heads,
+                qk_dim: head_dim,
+                v_dim: head_dim,
+                form: CacheForm::Expanded,
+            },
+        }
+    }
+
+    /// Bytes per block over all layers.
+    pub fn block_bytes(&self) -> usize {
+        let values = if self.form == CacheForm::Latent { 0 } else { self.v_dim };
+        4 * BLOCK_TOKENS * self.n_layers * self.n_kv_heads * (self.qk_dim + values)
+    }
+}
+
+/// Storage of all layers, in blocks of [`BLOCK_TOKENS`] tokens.
+pub struct KvCache {
+    spec: CacheSpec,
+    pub(crate) layers: Vec<PagedKv>,
+}
+
+impl KvCache {
+    /// An empty cache.
+    pub fn new(spec: CacheSpec) -> Self {
+        let layer = || match spec.form {
+            CacheForm::Latent => PagedKv::latent(spec.qk_dim, spec.v_dim),
+            CacheForm::Expanded => PagedKv::new(spec.n_kv_heads, spec.qk_dim, spec.v_dim),
+        };
+        KvCache { spec, layers: (0..spec.n_layers).map(|_| layer()).collect() }
+    }
+
+    /// What a token takes.
+    pub fn spec(&self) -> CacheSpec {
+        self.spec
+    }
+
+    /// Makes room for `n_blocks` blocks; never shrinks.
+    pub fn grow(&mut self, n_blocks: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.grow(n_blocks));
+    }
+
+    /// Copies a block in every layer.
+    pub fn copy_block(&mut self, from: u32, to: u32) {
+        self.layers.iter_mut().for_each(|layer| layer.copy_block(from, to));
+    }
+}

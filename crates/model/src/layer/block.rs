@@ -1,0 +1,62 @@
+//! One decoder layer: attention and feed-forward, each behind a norm and a residual connection.
+
+use super::mla::Absorbed;
+use super::{Gqa, Mla, Mlp, Moe, Pass};
+use fathom_tensor::{Precision, Tensor, Weight, op};
+
+/// Attention of either kind.
+pub enum AttentionKind {
+    /// Llama, Qwen2, DeepSeekMoE.
+    Gqa(Gqa),
+    /// DeepSeek-V2 and V3.
+    Mla(Mla),
+}
+
+/// Feed-forward of either kind.
+pub enum FeedForward {
+    /// One block for all tokens.
+    Dense(Mlp),
+    /// Routed experts.
+    Moe(Moe),
+}
+
+/// Places of the weights of one layer.
+pub struct Block {
+    pub(crate) input_layernorm: usize,
+    pub(crate) attention: AttentionKind,
+    pub(crate) post_attention_layernorm: usize,
+    pub(crate) feed_forward: FeedForward,
+}
+
+impl Block {
+    /// Makes the per-head operands that the absorbed form of MLA reads.
+    pub(crate) fn absorb(
+        &mut self,
+        weights: &[Weight],
+        n_heads: usize,
+        (d_nope, d_v): (usize, usize),
+        precision: Precision,
+    ) {
+        if let AttentionKind::Mla(mla) = &mut self.attention {
+            mla.absorbed =
+                Some(Absorbed::new(&weights[mla.kv_b_proj], n_heads, d_nope, d_v, precision));
+        }
+    }
+
+    /// h [N, D]; result [N, D].
+    pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, layer_idx: usize, h: Tensor) -> Tensor {
+        let (tape, eps) = (pass.tape, pass.config.rms_norm_eps as f32);
+        let x = op::rms_norm(tape, &h, &pass.weights[self.input_layernorm], eps);
+        let attended = match &self.attention {
+            AttentionKind::Gqa(gqa) => gqa.forward(pass, layer_idx, &x),
+            AttentionKind::Mla(mla) => mla.forward(pass, layer_idx, &x),
+        };
+        let h = op::add(tape, h, &attended);
+        let x = op::rms_norm(tape, &h, &pass.weights[self.post_attention_layernorm], eps);
+        let fed = match &self.feed_forward {
+            FeedForward::Dense(mlp) => mlp.forward(pass, &x),
+            FeedForward::Moe(moe) => moe.forward(pass, &x),
+        };
+        op::add(tape, h, &fed)
+    }
+}

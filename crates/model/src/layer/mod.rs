@@ -1,0 +1,36 @@
+//! The layers that architectures are composed of. A layer holds places of weights, not weights:
+//! the model is one list of weights, and a pass borrows it.
+
+mod attention;
+mod block;
+mod gqa;
+mod mla;
+mod mlp;
+mod moe;
+mod mtp;
+
+pub use block::{AttentionKind, Block, FeedForward};
+pub use gqa::Gqa;
+pub use mla::{Mla, Query};
+pub use mlp::Mlp;
+pub use moe::Moe;
+pub use mtp::Mtp;
+
+use crate::config::Config;
+use crate::rows::Rows;
+use fathom_tensor::op::Rope;
+use fathom_tensor::{Tape, Weight};
+use std::cell::RefCell;
+
+/// What every layer of a pass shares.
+pub(crate) struct Pass<'t, 'w> {
+    pub(crate) tape: &'t Tape<'w>,
+    pub(crate) weights: &'w [Weight],
+    pub(crate) config: &'w Config,
+    pub(crate) rope: &'w Rope,
+    pub(crate) rows: Rows<'w>,
+    /// Rows of each sequence, for the balance loss; empty: no such loss.
+    pub(crate) balance: Option<fathom_tensor::op::Balance<'w>>,
+    /// Tokens that each expert received, per MoE layer in order.
+    pub(crate) loads: RefCell<Vec<Vec<u64>>>,
+}

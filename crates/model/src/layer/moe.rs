@@ -1,0 +1,44 @@
+//! Mixture of experts: routed experts chosen per token, shared experts for all
+//! (DeepSeekMoE, arXiv:2401.06066; gates of DeepSeek-V2 and V3).
+
+use super::{Mlp, Pass};
+use fathom_kernels::gate::GateSpec;
+use fathom_tensor::Tensor;
+use fathom_tensor::op::{self, Expert};
+
+/// Places of the weights.
+pub struct Moe {
+    pub(crate) gate: usize,
+    /// `e_score_correction_bias` (V3).
+    pub(crate) bias: Option<usize>,
+    pub(crate) experts: Vec<Mlp>,
+    /// Stored fused: one block of `n_shared_experts · moe_intermediate_size`.
+    pub(crate) shared: Option<Mlp>,
+    pub(crate) spec: GateSpec,
+}
+
+impl Moe {
+    /// x [N, D]; result [N, D].
+    pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> Tensor {
+        let weights = pass.weights;
+        let bias = self.bias.map(|bias| weights[bias].values());
+        let route = op::route(pass.tape, x, &weights[self.gate], bias, self.spec, pass.balance);
+        let mut loads = vec![0u64; self.spec.n_experts];
+        route.ids.iter().for_each(|id| loads[*id as usize] += 1);
+        pass.loads.borrow_mut().push(loads);
+        let experts: Vec<Expert<'w>> = self
+            .experts
+            .iter()
+            .map(|e| Expert {
+                gate_proj: &weights[e.gate_proj],
+                up_proj: &weights[e.up_proj],
+                down_proj: &weights[e.down_proj],
+            })
+            .collect();
+        let routed = op::experts(pass.tape, x, &route, experts);
+        match &self.shared {
+            Some(shared) => op::add(pass.tape, routed, &shared.forward(pass, x)),
+            None => routed,
+        }
+    }
+}

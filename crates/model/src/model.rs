@@ -1,0 +1,206 @@
+//! The decoder: one list of weights, and the layers that find theirs in it.
+//!
+//! The model holds no state of a conversation: a pass gets its rows, and its cache if there is one,
+//! from outside. Training, scoring, rollout and serving call the same [`Model::forward`].
+
+use crate::cache::{CacheForm, CacheSpec};
+use crate::config::{Attention, Config, RopeLayout, RopeScaling};
+use crate::layer::{Block, Mtp, Pass};
+use crate::names::{Role, TensorSpec};
+use crate::rows::Rows;
+use fathom_kernels::rope::{Layout, Llama3, RopeSpec, RopeTable, Scaling, Yarn};
+use fathom_tensor::op::{self, Balance, Rope};
+use fathom_tensor::{Precision, Tape, Tensor, Weight};
+use std::cell::RefCell;
+
+/// A decoder of any family of [`crate::registry::ARCHITECTURES`].
+pub struct Model {
+    /// What it is.
+    pub config: Config,
+    pub(crate) weights: Vec<Weight>,
+    pub(crate) specs: Vec<TensorSpec>,
+    pub(crate) embed: usize,
+    /// `lm_head`, or the embedding where they are tied.
+    pub(crate) head: usize,
+    pub(crate) norm: usize,
+    pub(crate) layers: Vec<Block>,
+    pub(crate) mtp: Vec<Mtp>,
+    pub(crate) rope: Rope,
+    pub(crate) precision: Option<Precision>,
+}
+
+/// Result of a pass.
+pub struct Forward {
+    /// Hidden states after the final norm, [N, D].
+    pub hidden: Tensor,
+    /// Tokens that each expert received, one list per MoE layer (MTP modules last).
+    pub loads: Vec<Vec<u64>>,
+}
+
+impl Model {
+    /// Runs the decoder over `rows`.
+    ///
+    /// Panics if the model is not packed ([`Model::pack`]) or a token is outside the vocabulary.
+    pub fn forward<'w>(
+        &'w self,
+        tape: &Tape<'w>,
+        rows: Rows<'w>,
+        balance: Option<Balance<'w>>,
+    ) -> Forward {
+        let pass = self.pass(tape, rows, balance);
+        let mut h = op::embedding(tape, &self.weights[self.embed], rows.tokens());
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            h = layer.forward(&pass, layer_idx, h);
+        }
+        let eps = self.config.rms_norm_eps as f32;
+        let hidden = op::rms_norm(tape, &h, &self.weights[self.norm], eps);
+        Forward { hidden, loads: pass.loads.into_inner() }
+    }
+
+    /// Hidden states of the first MTP module, ready for the head: `next_tokens[i]` follows row i.
+    /// None if the model has no module. Not for cached rows: the module has no cache yet.
+    pub fn forward_mtp<'w>(
+        &'w self,
+        tape: &Tape<'w>,
+        rows: Rows<'w>,
+        balance: Option<Balance<'w>>,
+        hidden: &Tensor,
+        next_tokens: &'w [u32],
+    ) -> Option<Forward> {
+        let mtp = self.mtp.first()?;
+        assert!(matches!(rows, Rows::Packed(_)), "the MTP module runs over whole sequences");
+        let pass = self.pass(tape, rows, balance);
+        let hidden = mtp.forward(&pass, self.embed, self.layers.len(), hidden, next_tokens);
+        Some(Forward { hidden, loads: pass.loads.into_inner() })
+    }
+
+    fn pass<'t, 'w>(
+        &'w self,
+        tape: &'t Tape<'w>,
+        rows: Rows<'w>,
+        balance: Option<Balance<'w>>,
+    ) -> Pass<'t, 'w> {
+        assert!(self.precision.is_some(), "the model was not packed since its weights changed");
+        Pass {
+            tape,
+            weights: &self.weights,
+            config: &self.config,
+            rope: &self.rope,
+            rows,
+            balance,
+            loads: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// The output head, [V, D].
+    pub fn head(&self) -> &Weight {
+        &self.weights[self.head]
+    }
+
+    /// All weights, in checkpoint order; a weight's slot is its place.
+    pub fn weights(&self) -> &[Weight] {
+        &self.weights
+    }
+
+    /// All weights for writing. The model must be packed again before its next pass.
+    pub fn weights_mut(&mut self) -> &mut [Weight] {
+        self.precision = None;
+        &mut self.weights
+    }
+
+    /// What each weight is, in the same order as [`Model::weights`].
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    /// Number of values, each counted once.
+    pub fn n_parameters(&self) -> usize {
+        self.weights.iter().map(Weight::n_elements).sum()
+    }
+
+    /// The correction biases of all routers, in layer order, MTP modules last.
+    pub fn router_biases_mut(&mut self) -> Vec<&mut Weight> {
+        let is_bias: Vec<bool> = self.specs.iter().map(|s| s.role == Role::RouterBias).collect();
+        self.weights.iter_mut().zip(is_bias).filter(|(_, is)| *is).map(|(w, _)| w).collect()
+    }
+
+    /// Packs all matrices that changed: for inference, or with `training` for backward passes too.
+    /// Routers are always multiplied in f32.
+    pub fn pack(&mut self, precision: Precision, training: bool) {
+        for (weight, spec) in self.weights.iter_mut().zip(&self.specs) {
+            match spec.role {
+                Role::Router => weight.pack(Precision::F32, training),
+                _ if weight.shape.len() == 2 => weight.pack(precision, training),
+                _ => {}
+            }
+        }
+        self.precision = Some(precision);
+    }
+
+    /// Packs for inference with a cache of the given form, and returns what a token takes in it.
+    pub fn pack_for_cache(&mut self, precision: Precision, form: CacheForm) -> CacheSpec {
+        self.pack(precision, false);
+        let spec = CacheSpec::new(&self.config, form);
+        if spec.form == CacheForm::Latent {
+            let Attention::Mla { num_attention_heads, qk_nope_head_dim, v_head_dim, .. } =
+                self.config.attention()
+            else {
+                unreachable!("only MLA has a latent cache");
+            };
+            for layer in &mut self.layers {
+                layer.absorb(
+                    &self.weights,
+                    num_attention_heads,
+                    (qk_nope_head_dim, v_head_dim),
+                    precision,
+                );
+            }
+        }
+        spec
+    }
+
+    /// Precision of the packed matrices; none if weights changed since.
+    pub fn precision(&self) -> Option<Precision> {
+        self.precision
+    }
+}
+
+/// The rotary embedding of a configuration.
+pub(crate) fn rope_of(config: &Config) -> Rope {
+    let spec = config.rope();
+    let scaling = match spec.scaling {
+        None => Scaling::None,
+        Some(RopeScaling::Linear { factor }) => Scaling::Linear { factor },
+        Some(RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings,
+            beta_fast,
+            beta_slow,
+            mscale,
+            mscale_all_dim,
+        }) => Scaling::Yarn(Yarn {
+            factor,
+            original_max_position_embeddings: original_max_position_embeddings as f64,
+            beta_fast,
+            beta_slow,
+            mscale,
+            mscale_all_dim,
+        }),
+        Some(RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        }) => Scaling::Llama3(Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings: original_max_position_embeddings as f64,
+        }),
+    };
+    let layout = match spec.layout {
+        RopeLayout::HalfSplit => Layout::HalfSplit,
+        RopeLayout::Interleaved => Layout::Interleaved,
+    };
+    Rope { table: RopeTable::new(&RopeSpec { dim: spec.dim, theta: spec.theta, scaling }), layout }
+}

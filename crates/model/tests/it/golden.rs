@@ -1,0 +1,171 @@
+//! Logits, greedy continuations and MTP logits of the golden checkpoints: the project's own, and
+//! the larger set beside the project where it exists.
+
+use fathom_model::cache::{CacheForm, KvCache};
+use fathom_model::{CachedRows, Model, PackedRows, Precision, Rows};
+use fathom_tensor::{Tape, Tensor, op};
+use serde_json::Value;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+/// Largest absolute difference allowed in f32. Measured noise is 6e-5; typical mistakes move a logit by 0.5.
+const F32_TOLERANCE: f32 = 1e-3;
+
+/// Checkpoints whose weights this room cannot read yet.
+const NOT_YET: &[(&str, &str)] = &[
+    ("v3_fp8", "FP8 block weights"),
+    ("vl_siglip", "vision"),
+    ("vl_hybrid", "vision"),
+];
+
+fn checkpoints() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for dir in ["../../golden", "../../../shared/golden"] {
+        let Ok(entries) = std::fs::read_dir(root.join(dir)) else {
+            eprintln!("skipped: no folder {dir} beside this crate");
+            continue;
+        };
+        found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("golden.json").exists()));
+    }
+    found.sort();
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let missing = NOT_YET.iter().find(|(skip, _)| *skip == name);
+        if let Some((_, what)) = missing {
+            eprintln!("skipped: {name} needs {what}");
+        }
+        missing.is_none()
+    });
+    found
+}
+
+struct Case {
+    ids: Vec<u32>,
+    logits: Vec<Vec<f32>>,
+    greedy: Vec<u32>,
+    mtp_logits: Option<Vec<Vec<f32>>>,
+}
+
+fn cases(dir: &Path) -> Vec<Case> {
+    let text = std::fs::read_to_string(dir.join("golden.json")).unwrap();
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let matrix = |v: &Value| -> Vec<Vec<f32>> { serde_json::from_value(v.clone()).unwrap() };
+    value["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| Case {
+            ids: serde_json::from_value(case["ids"].clone()).unwrap(),
+            logits: matrix(&case["logits"]),
+            greedy: serde_json::from_value(case["greedy"].clone()).unwrap(),
+            mtp_logits: case.get("mtp_logits").map(matrix),
+        })
+        .collect()
+}
+
+fn hidden(model: &Model, ids: &[u32]) -> Tensor {
+    let rows = PackedRows::sequence(ids);
+    model.forward(&Tape::forgetting(), Rows::Packed(&rows), None).hidden
+}
+
+/// Feeds `ids` in chunks of the given sizes (the last repeats) through a cache; logits of every row.
+fn cached_logits(model: &Model, cache: &RefCell<KvCache>, ids: &[u32], chunks: &[usize]) -> Vec<f32> {
+    cache.borrow_mut().grow(8);
+    let blocks: Vec<u32> = (0..8).collect();
+    let (mut past, mut logits, mut chunk_idx) = (0, Vec::new(), 0);
+    while past < ids.len() {
+        let n = chunks[chunk_idx.min(chunks.len() - 1)].min(ids.len() - past);
+        let mut rows = CachedRows::default();
+        rows.push(&blocks, past, &ids[past..past + n]);
+        let tape = Tape::forgetting();
+        let hidden = model.forward(&tape, Rows::Cached(&rows, cache), None).hidden;
+        logits.extend_from_slice(op::logits(&hidden, model.head()).data());
+        (past, chunk_idx) = (past + n, chunk_idx + 1);
+    }
+    logits
+}
+
+fn worst(got: &[f32], want: &[Vec<f32>]) -> f32 {
+    let want = want.iter().flatten();
+    assert_eq!(got.len(), want.clone().count());
+    got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max)
+}
+
+fn argmax(row: &[f32]) -> u32 {
+    fathom_kernels::cross_entropy::argmax(row)
+}
+
+#[test]
+fn logits_and_greedy_continuations_equal_the_reference() {
+    for dir in checkpoints() {
+        let mut model = Model::open(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        model.pack(Precision::F32, false);
+        let vocab = model.config.vocab_size;
+        for (i, case) in cases(&dir).iter().enumerate() {
+            let logits = op::logits(&hidden(&model, &case.ids), model.head());
+            let error = worst(logits.data(), &case.logits);
+            println!("{} case {i}: worst error {error:.1e}", dir.file_name().unwrap().to_string_lossy());
+            assert!(error < F32_TOLERANCE, "{} case {i}: {error}", dir.display());
+            let mut ids = case.ids.clone();
+            for want in &case.greedy {
+                let logits = op::logits(&hidden(&model, &ids), model.head());
+                let next = argmax(&logits.data()[(ids.len() - 1) * vocab..]);
+                assert_eq!(next, *want, "{} case {i}, after {} ids", dir.display(), ids.len());
+                ids.push(next);
+            }
+        }
+    }
+}
+
+#[test]
+fn mtp_logits_equal_the_reference() {
+    for dir in checkpoints() {
+        for case in cases(&dir) {
+            let Some(want) = &case.mtp_logits else { continue };
+            let mut model = Model::open(&dir).unwrap();
+            model.pack(Precision::F32, false);
+            let rows = PackedRows::sequence(&case.ids);
+            let mut next = case.ids[1..].to_vec();
+            next.push(case.greedy[0]);
+            let tape = Tape::forgetting();
+            let rows = Rows::Packed(&rows);
+            let hidden = model.forward(&tape, rows, None).hidden;
+            let mtp = model.forward_mtp(&tape, rows, None, &hidden, &next).unwrap().hidden;
+            let error = worst(op::logits(&mtp, model.head()).data(), want);
+            assert!(error < F32_TOLERANCE, "{}: {error}", dir.display());
+        }
+    }
+}
+
+#[test]
+fn absorbed_mla_over_the_latent_cache_equals_the_reference() {
+    for dir in checkpoints() {
+        let mut model = Model::open(&dir).unwrap();
+        let spec = model.pack_for_cache(Precision::F32, CacheForm::Latent);
+        for case in cases(&dir) {
+            let whole = cached_logits(&model, &RefCell::new(KvCache::new(spec)), &case.ids, &[usize::MAX]);
+            assert!(worst(&whole, &case.logits) < F32_TOLERANCE, "{}", dir.display());
+            let parts = cached_logits(&model, &RefCell::new(KvCache::new(spec)), &case.ids, &[3, 1]);
+            assert_eq!(whole, parts, "{}: chunked prefill and decode", dir.display());
+        }
+    }
+}
+
+#[test]
+fn the_expanded_cache_has_the_bits_of_one_pass() {
+    for dir in checkpoints() {
+        let mut model = Model::open(&dir).unwrap();
+        for precision in [Precision::F32, Precision::Bf16] {
+            let spec = model.pack_for_cache(precision, CacheForm::Expanded);
+            for case in cases(&dir) {
+                let whole = op::logits(&hidden(&model, &case.ids), model.head());
+                for chunks in [&[usize::MAX][..], &[5, 1]] {
+                    let cache = RefCell::new(KvCache::new(spec));
+                    let cached = cached_logits(&model, &cache, &case.ids, chunks);
+                    assert_eq!(cached, whole.data(), "{} {precision:?} {chunks:?}", dir.display());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The operations: forward and backward of each together in one file.
+//!
+//! Shapes: N rows (tokens of all sequences of a batch, end to end), D model width, H heads,
+//! E experts, K experts per token, V vocabulary.
+
+mod add;
+mod attention;
+mod columns;
+mod embedding;
+mod experts;
+mod gate;
+mod linear;
+mod log_prob;
+mod mla;
+mod rms_norm;
+mod rope;
+mod swiglu;
+
+pub use add::{add, add_bias};
+pub use attention::attention;
+pub use columns::{concat_columns, split_columns};
+pub use embedding::embedding;
+pub use experts::{Expert, experts};
+pub use gate::{Balance, Route, route};
+pub use linear::linear;
+pub use log_prob::{LogProbs, linear_log_probs, logits};
+pub use mla::mla_keys_values;
+pub use rms_norm::rms_norm;
+pub use rope::{Rope, rope};
+pub use swiglu::swiglu;
