@@ -29,13 +29,13 @@ pub fn f32_to_bf16(x: f32) -> u16 {
 #[inline(always)]
 pub fn f16_to_f32(bits: u16) -> f32 {
     let sign = ((bits & 0x8000) as u32) << 16;
-    let magnitude = ((bits & 0x7fff) as u32) << 13;
-    // Reading the half bits as f32 bits leaves the exponent 112 too low; the product mends it and
-    // normalises subnormals.
-    let finite = f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23);
-    let special = magnitude >= 0x1f << 23;
-    let value = if special { magnitude | (0xff << 23) } else { finite.to_bits() };
-    f32::from_bits(sign | value)
+    let magnitude = (bits & 0x7fff) as i32;
+    let normal = ((magnitude << 13) as u32).wrapping_add((127 - 15) << 23);
+    // Counted in units of 2^-24; as f32 bits they would be denormal, which the CPU takes long over.
+    let subnormal = (magnitude as f32 * f32::from_bits((127 - 24) << 23)).to_bits();
+    let special = (magnitude << 13) as u32 | (0xff << 23); // infinity or NaN
+    let value = if magnitude < 1 << 10 { subnormal } else { normal };
+    f32::from_bits(sign | if magnitude >= 0x1f << 10 { special } else { value })
 }
 
 /// Nearest half-precision number, ties to even. Too large becomes infinite; NaN stays NaN.
@@ -50,9 +50,9 @@ pub fn f32_to_f16(x: f32) -> u16 {
         0x7c00 // 65536 and above; 65520..65536 is carried to infinity below
     } else if magnitude < 0x3880_0000 {
         // Below 2^-14: adding 1/2 aligns the sum so that its last bit is worth 2^-24.
-        (f32::from_bits(magnitude) + 0.5).to_bits() - 0.5f32.to_bits()
+        (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits())
     } else {
-        (magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13
+        magnitude.wrapping_sub((112 << 23) - 0xfff).wrapping_add((magnitude >> 13) & 1) >> 13
     };
     sign | rounded as u16
 }
@@ -61,10 +61,11 @@ pub fn f32_to_f16(x: f32) -> u16 {
 #[inline(always)]
 pub fn e4m3_to_f32(bits: u8) -> f32 {
     let sign = ((bits & 0x80) as u32) << 24;
-    let magnitude = ((bits & 0x7f) as u32) << 20;
-    let finite = f32::from_bits(magnitude) * f32::from_bits((127 + 120) << 23);
-    let value = if bits & 0x7f == 0x7f { f32::NAN.to_bits() } else { finite.to_bits() };
-    f32::from_bits(sign | value)
+    let magnitude = (bits & 0x7f) as i32;
+    let normal = ((magnitude << 20) as u32).wrapping_add((127 - 7) << 23);
+    let subnormal = (magnitude as f32 * f32::from_bits((127 - 9) << 23)).to_bits(); // in 2^-9
+    let value = if magnitude < 1 << 3 { subnormal } else { normal };
+    f32::from_bits(sign | if magnitude == 0x7f { f32::NAN.to_bits() } else { value })
 }
 
 /// Nearest E4M3 number, ties to even, saturating at ±448. NaN stays NaN.
@@ -74,9 +75,9 @@ pub fn f32_to_e4m3(x: f32) -> u8 {
     let magnitude = x.abs().min(E4M3_MAX).to_bits();
     let rounded = if f32::from_bits(magnitude) < 0.015625 {
         // Below 2^-6: adding 2^14 aligns the sum so that its last bit is worth 2^-9.
-        (f32::from_bits(magnitude) + 16384.0).to_bits() - 16384.0f32.to_bits()
+        (f32::from_bits(magnitude) + 16384.0).to_bits().wrapping_sub(16384.0f32.to_bits())
     } else {
-        (magnitude - (120 << 23) + 0x7ffff + ((magnitude >> 20) & 1)) >> 20
+        magnitude.wrapping_sub((120 << 23) - 0x7ffff).wrapping_add((magnitude >> 20) & 1) >> 20
     };
     let code = if x.is_nan() { 0x7f } else { rounded as u8 };
     sign | code
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(f32_to_f16(65519.9), 0x7bff);
         assert_eq!(f32_to_f16(65520.0), 0x7c00);
         assert_eq!(f32_to_f16(1e9), 0x7c00);
-        for x in [0.1f32, 3.2e-5, 7.7e-8, 2.98e-8, 2.9e-8, 1.00048828125, 1.00146484375] {
+        for x in [0.1f32, 3.2e-5, 7.7e-8, 2.98e-8, 2.9e-8, 1.000_488_3, 1.001_464_8] {
             assert_eq!(f32_to_f16(x), nearest(x, f16_to_f32, 0x7c00), "{x}");
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! `FATHOM_CPU=scalar|avx2|avx512` forces a level (tests use it to reach every variant).
 
+use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Instruction-set level of the kernels, ordered from plain to fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +37,11 @@ pub struct Cpu {
 }
 
 static CPU: OnceLock<Cpu> = OnceLock::new();
-/// Level forced by [`with_isa`]; 0 = none. Tests only.
-static FORCED: AtomicU8 = AtomicU8::new(0);
+
+thread_local! {
+    /// Level forced by [`force_isa`].
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
 
 /// The CPU this program runs on.
 pub fn cpu() -> &'static Cpu {
@@ -48,33 +51,31 @@ pub fn cpu() -> &'static Cpu {
 /// Level that kernels dispatch on.
 #[inline]
 pub fn isa() -> Isa {
-    match FORCED.load(Ordering::Relaxed) {
-        1 => Isa::Scalar,
-        2 => Isa::Avx2,
-        3 => Isa::Avx512,
-        _ => cpu().isa,
-    }
+    FORCED.get().unwrap_or_else(|| cpu().isa)
 }
 
-/// Forces a level for the whole process, or lifts the force. For parity tests and benchmarks.
+/// Forces a level for kernels that the calling thread starts (their worker threads included), or
+/// lifts the force. For parity tests and benchmarks; tests run side by side, hence per thread.
 ///
 /// Panics if the CPU lacks the level.
 pub fn force_isa(level: Option<Isa>) {
     if let Some(level) = level {
         assert!(level <= cpu().found, "cpu offers {:?}, asked for {level:?}", cpu().found);
     }
-    let code = match level {
-        None => 0,
-        Some(Isa::Scalar) => 1,
-        Some(Isa::Avx2) => 2,
-        Some(Isa::Avx512) => 3,
-    };
-    FORCED.store(code, Ordering::Relaxed);
+    FORCED.set(level);
+}
+
+/// The level in force on this thread, for a worker that continues its work.
+pub(crate) fn forced_isa() -> Option<Isa> {
+    FORCED.get()
 }
 
 /// The levels this CPU offers, plain first.
 pub fn available_isas() -> Vec<Isa> {
-    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&level| level <= cpu().found).collect()
+    [Isa::Scalar, Isa::Avx2, Isa::Avx512]
+        .into_iter()
+        .filter(|&level| level <= cpu().found)
+        .collect()
 }
 
 fn detect() -> Cpu {

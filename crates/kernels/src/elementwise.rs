@@ -124,11 +124,13 @@ pub fn sum(x: &[f32]) -> f64 {
     per_isa! {
         fn sum_block(x: &[f32], _y: &[f32]) -> f64 {
             let mut acc = [0.0f64; SUM_LANES];
-            for block in x.chunks(SUM_LANES) {
-                for (acc, &x) in acc.iter_mut().zip(block) {
-                    *acc += x as f64;
+            let (blocks, tail) = x.as_chunks::<SUM_LANES>();
+            for block in blocks {
+                for lane in 0..SUM_LANES {
+                    acc[lane] += block[lane] as f64;
                 }
             }
+            acc.iter_mut().zip(tail).for_each(|(acc, &x)| *acc += x as f64);
             acc.iter().sum()
         }
     }
@@ -140,10 +142,15 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
     per_isa! {
         fn dot_block(a: &[f32], b: &[f32]) -> f64 {
             let mut acc = [0.0f64; SUM_LANES];
-            for (a, b) in a.chunks(SUM_LANES).zip(b.chunks(SUM_LANES)) {
-                for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
-                    *acc += a as f64 * b as f64;
+            let (a_blocks, a_tail) = a.as_chunks::<SUM_LANES>();
+            let (b_blocks, b_tail) = b.as_chunks::<SUM_LANES>();
+            for (a, b) in a_blocks.iter().zip(b_blocks) {
+                for lane in 0..SUM_LANES {
+                    acc[lane] += a[lane] as f64 * b[lane] as f64;
                 }
+            }
+            for ((acc, &a), &b) in acc.iter_mut().zip(a_tail).zip(b_tail) {
+                *acc += a as f64 * b as f64;
             }
             acc.iter().sum()
         }

@@ -284,10 +284,13 @@ per_isa! {
     fn turn_halves(x: &mut [f32], heads: HeadSlices, cos: &[f32], sin: &[f32], sign: f32) {
         for head in 0..heads.n_heads {
             let at = head * heads.head_stride + heads.offset;
-            let (low, high) = x[at..at + 2 * cos.len()].split_at_mut(cos.len());
-            for (((a, b), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-                let sin = sin * sign;
-                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            let half = cos.len();
+            let (low, high) = x[at..at + 2 * half].split_at_mut(half);
+            let sin = &sin[..half];
+            for i in 0..half {
+                let (a, b, sin) = (low[i], high[i], sin[i] * sign);
+                low[i] = a * cos[i] - b * sin;
+                high[i] = b * cos[i] + a * sin;
             }
         }
     }

@@ -2,10 +2,6 @@
 
 use crate::cpu::{self, Isa};
 use crate::threads;
-use std::sync::Mutex;
-
-/// Level and thread limit are process-wide; tests that set them take turns.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// Numbers in (−1, 1) with four decimals, the same for the same seed.
 pub(crate) fn noise(seed: u64, n: usize) -> Vec<f32> {
@@ -21,7 +17,6 @@ pub(crate) fn noise(seed: u64, n: usize) -> Vec<f32> {
 
 /// Runs `body` at every level this CPU offers.
 pub(crate) fn for_each_isa(mut body: impl FnMut(Isa)) {
-    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     for isa in cpu::available_isas() {
         cpu::force_isa(Some(isa));
         body(isa);

@@ -4,6 +4,7 @@
 //! depends on its number only, so the result does not depend on the number of threads.
 //! Workers spin briefly between loops, since a decode step runs hundreds of short ones, then park.
 
+use crate::cpu::{self, Isa};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -15,6 +16,10 @@ struct Job {
     /// The loop body. Valid until `remaining` reaches zero: `run` does not return before.
     body: *const (dyn Fn(usize) + Sync),
     n_tasks: usize,
+    /// Threads that may take part.
+    limit: usize,
+    /// Level forced by the thread that started the loop.
+    forced_isa: Option<Isa>,
     next: AtomicUsize,
     remaining: AtomicUsize,
     panicked: AtomicBool,
@@ -39,10 +44,10 @@ struct Pool {
 
 static N_THREADS: OnceLock<usize> = OnceLock::new();
 static POOL: OnceLock<Pool> = OnceLock::new();
-/// Threads that may take part in a loop, for tests; 0 = all.
-static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
+    /// Threads that may take part in loops this thread starts.
+    static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -63,10 +68,10 @@ pub fn n_threads() -> usize {
     })
 }
 
-/// Lets at most `n` threads take part in loops from now on; `None` lifts the limit.
-/// For tests that compare the bits of one thread and of many.
+/// Lets at most `n` threads take part in loops that the calling thread starts; `None` lifts the
+/// limit. For tests that compare the bits of one thread and of many.
 pub fn limit_threads(n: Option<usize>) {
-    LIMIT.store(n.unwrap_or(0), Ordering::SeqCst);
+    LIMIT.set(n.unwrap_or(usize::MAX).max(1));
 }
 
 /// Runs `body(0)`, …, `body(n_tasks - 1)`, each once, in any order, on all threads.
@@ -75,7 +80,7 @@ pub fn limit_threads(n: Option<usize>) {
 ///
 /// Panics if a task panics.
 pub fn run(n_tasks: usize, body: impl Fn(usize) + Sync) {
-    let alone = n_tasks <= 1 || n_threads() == 1 || LIMIT.load(Ordering::Relaxed) == 1;
+    let alone = n_tasks <= 1 || n_threads() == 1 || LIMIT.get() == 1;
     if alone || INSIDE.with(|inside| inside.get()) {
         (0..n_tasks).for_each(body);
         return;
@@ -87,11 +92,14 @@ pub fn run(n_tasks: usize, body: impl Fn(usize) + Sync) {
     }
     let wide: &(dyn Fn(usize) + Sync) = &body;
     // SAFETY: only the lifetime is erased; this function returns after every task has ended.
-    let body: *const (dyn Fn(usize) + Sync) =
-        unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(wide) };
+    let body: *const (dyn Fn(usize) + Sync) = unsafe {
+        std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(wide)
+    };
     let job = Arc::new(Job {
         body,
         n_tasks,
+        limit: LIMIT.get(),
+        forced_isa: cpu::forced_isa(),
         next: AtomicUsize::new(0),
         remaining: AtomicUsize::new(n_tasks),
         panicked: AtomicBool::new(false),
@@ -155,7 +163,9 @@ impl<'a, T> Shards<'a, T> {
     pub unsafe fn slice(&self, range: std::ops::Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
         // SAFETY: in bounds by the assert; disjointness is the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(range.start), range.end - range.start) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.ptr.add(range.start), range.end - range.start)
+        }
     }
 }
 
@@ -216,10 +226,10 @@ fn serve(shared: &Shared, worker_idx: usize) {
             seen = shared.epoch.load(Ordering::Acquire);
             slot.clone()
         };
-        let limit = LIMIT.load(Ordering::Relaxed);
         if let Some(job) = job
-            && (limit == 0 || worker_idx < limit)
+            && worker_idx < job.limit
         {
+            cpu::force_isa(job.forced_isa);
             work(&job);
         }
     }
