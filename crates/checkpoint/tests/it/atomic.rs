@@ -1,7 +1,7 @@
 //! A failed write leaves the old content and no leftovers.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 
 use fathom_checkpoint::Error;
 use fathom_checkpoint::atomic::{recover_dir, replace_dir, write_atomic, write_dir_atomic};

@@ -1,7 +1,6 @@
 //! What is written can be read, here and elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use fathom_checkpoint::{Dtype, Error, SafeTensors, TensorSource, write};
 
