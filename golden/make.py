@@ -312,7 +312,8 @@ def make_case(model, mtp, shaken, ids):
     moved = (logits - logits_of(shaken, ids)).abs().max().item()
     if moved > 1e-3 or lead < 5e-3 or 1 in chosen:
         return None
-    case = {"ids": ids, "logits": seven_digits(logits), "greedy": chosen, "greedy_min_gap": round(lead, 6)}
+    case = {"ids": ids, "logits": seven_digits(logits)}
+    case |= {"greedy": chosen, "greedy_min_gap": round(lead, 6)}
     if mtp is not None:
         case["mtp_logits"] = seven_digits(mtp_logits_of(model, mtp, ids, chosen[0]))
     return case
@@ -347,8 +348,12 @@ def make_checkpoint(name, seed, config):
     (folder / "golden.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
 
+def distance(found, expected):
+    return (found - torch.tensor(expected)).abs().max().item()
+
+
 def check_checkpoint(folder):
-    """Largest difference between the expected numbers of `folder` and what we compute; prints it."""
+    """Prints the largest difference between the expected numbers of `folder` and what we compute."""
     model = load_model(folder)
     tensors = {}
     for path in sorted(folder.glob("model*.safetensors")):
@@ -357,18 +362,20 @@ def check_checkpoint(folder):
     worst, worst_mtp, same = 0.0, 0.0, True
     for case in json.loads((folder / "golden.json").read_text())["cases"]:
         ids = case["ids"]
-        worst = max(worst, (logits_of(model, ids) - torch.tensor(case["logits"])).abs().max().item())
+        worst = max(worst, distance(logits_of(model, ids), case["logits"]))
         same = same and greedy(model, ids)[0] == case["greedy"]
         if "mtp_logits" in case:
             found = mtp_logits_of(model, mtp, ids, case["greedy"][0])
-            worst_mtp = max(worst_mtp, (found - torch.tensor(case["mtp_logits"])).abs().max().item())
-    print(f"{folder.name}: logits {worst:.1e}, mtp {worst_mtp:.1e}, greedy {'same' if same else 'DIFFERS'}")
+            worst_mtp = max(worst_mtp, distance(found, case["mtp_logits"]))
+    ids_are = "same" if same else "DIFFERS"
+    print(f"{folder.name}: logits {worst:.1e}, mtp {worst_mtp:.1e}, greedy {ids_are}")
 
 
 def difference(found, expected):
     """Largest difference of two nested values, relative above 1 and absolute below."""
     if isinstance(expected, dict):
-        return max((difference(found[key], expected[key]) for key in expected if key in found), default=0)
+        shared = [key for key in expected if key in found]  # a case holds its inputs too
+        return max((difference(found[key], expected[key]) for key in shared), default=0)
     if isinstance(expected, list):
         assert len(found) == len(expected)
         return max((difference(f, e) for f, e in zip(found, expected)), default=0)
@@ -388,7 +395,9 @@ def check(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", type=Path, metavar="FOLDER")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()

@@ -306,7 +306,10 @@ def make(seed):
             {"max_norm": 1.0, "grads": [numbers(4), numbers(3)]},
             {"max_norm": 5.0, "grads": [numbers(2, scale=0.3), numbers(3, scale=0.3)]},
         ],
-        "pass_at_k": [{"n": n, "c": c, "k": k} for n, c, k in [(8, 2, 1), (8, 2, 4), (16, 0, 8), (4, 4, 2), (6, 5, 3)]],
+        "pass_at_k": [
+            {"n": n, "c": c, "k": k}
+            for n, c, k in [(8, 2, 1), (8, 2, 4), (16, 0, 8), (4, 4, 2), (6, 5, 3)]
+        ],
     }
     return {
         key: [plain(case | RESULTS[key](case)) for case in cases] for key, cases in inputs.items()
