@@ -1,0 +1,3 @@
+//! What training minimises, as functions of log-probabilities.
+
+pub mod grpo;
