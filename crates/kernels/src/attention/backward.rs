@@ -6,8 +6,8 @@
 //! their rows at its end.
 
 use super::forward::{Inputs, Matrix, Packer, copy_padded};
+use super::grad_tile::{self, GradBlock, GradRows, QueryFacts};
 use super::lanes::Lines;
-use super::tile::{self, GradBlock, GradRows, QueryFacts};
 use super::{BLOCK_TOKENS, Heads, Segment};
 use crate::cpu::{self, Isa};
 use crate::threads::{self, Shards};
@@ -215,7 +215,7 @@ impl Pass<'_> {
             // SAFETY: the slices above have the documented lengths; `active` is in the chunk.
             unsafe {
                 let rows = rows.from(active, &dims);
-                tile::grad_block(self.isa, &dims, &block, &queries[active..], rows);
+                grad_tile::grad_block(self.isa, &dims, &block, &queries[active..], rows);
             }
         }
         for (at, query) in chunk.enumerate() {

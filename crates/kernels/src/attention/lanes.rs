@@ -25,29 +25,12 @@ pub(super) trait Lanes: Copy {
     /// Transposes a 16 x 16 square: row `i` of the result is column `i` of `rows`.
     fn transpose(rows: [Self; 16]) -> [Self; 16];
 
+    /// The first `n` lanes (0 to 16), and `fill` in the others.
+    fn first_or(self, n: usize, fill: Self) -> Self;
     /// Sum of the lanes, halves first: the same tree on every level.
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        let mut a = self.array();
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                a[i] += a[i + half];
-            }
-        }
-        a[0]
-    }
-
+    fn sum(self) -> f32;
     /// Largest lane.
-    #[inline(always)]
-    fn largest(self) -> f32 {
-        let mut a = self.array();
-        for half in [8, 4, 2, 1] {
-            for i in 0..half {
-                a[i] = if a[i] > a[i + half] { a[i] } else { a[i + half] };
-            }
-        }
-        a[0]
-    }
+    fn largest(self) -> f32;
 
     #[inline(always)]
     fn array(self) -> [f32; 16] {
@@ -108,6 +91,34 @@ impl Lanes for Plain {
         self.zip(b, |x, y| if x > y { x } else { y })
     }
     #[inline(always)]
+    fn first_or(self, n: usize, fill: Self) -> Self {
+        let mut out = self.0;
+        for i in 0..16 {
+            out[i] = if i < n { out[i] } else { fill.0[i] };
+        }
+        Plain(out)
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut a = self.0;
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] += a[i + half];
+            }
+        }
+        a[0]
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let mut a = self.0;
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] = if a[i] > a[i + half] { a[i] } else { a[i + half] };
+            }
+        }
+        a[0]
+    }
+    #[inline(always)]
     fn transpose(rows: [Self; 16]) -> [Self; 16] {
         let mut out = rows;
         for i in 0..16 {
@@ -132,6 +143,45 @@ mod x86 {
     /// One AVX-512 register.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Zmm(__m512);
+
+    impl Zmm {
+        #[inline(always)]
+        fn halves(self) -> (__m256, __m256) {
+            // SAFETY: as below.
+            unsafe {
+                let high = _mm512_extractf32x8_ps::<1>(self.0);
+                (_mm512_castps512_ps256(self.0), high)
+            }
+        }
+    }
+
+    /// Sum of eight lanes, halves first.
+    ///
+    /// # Safety
+    /// The CPU must have AVX.
+    #[inline(always)]
+    unsafe fn sum_of_eight(v: __m256) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    /// Largest of eight lanes.
+    ///
+    /// # Safety
+    /// The CPU must have AVX.
+    #[inline(always)]
+    unsafe fn largest_of_eight(v: __m256) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
 
     // SAFETY of all blocks below: the type is used under `target_feature(enable = "avx512f,…")` only;
     // pointers are the caller's promise.
@@ -166,6 +216,21 @@ mod x86 {
         #[inline(always)]
         fn max(self, b: Self) -> Self {
             Zmm(unsafe { _mm512_max_ps(self.0, b.0) })
+        }
+        #[inline(always)]
+        fn first_or(self, n: usize, fill: Self) -> Self {
+            let kept = ((1u32 << n) - 1) as __mmask16;
+            Zmm(unsafe { _mm512_mask_blend_ps(kept, fill.0, self.0) })
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            let (low, high) = self.halves();
+            unsafe { sum_of_eight(_mm256_add_ps(low, high)) }
+        }
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            let (low, high) = self.halves();
+            unsafe { largest_of_eight(_mm256_max_ps(low, high)) }
         }
         #[inline(always)]
         fn transpose(rows: [Self; 16]) -> [Self; 16] {
@@ -244,6 +309,26 @@ mod x86 {
         #[inline(always)]
         fn max(self, b: Self) -> Self {
             unsafe { Ymm2(_mm256_max_ps(self.0, b.0), _mm256_max_ps(self.1, b.1)) }
+        }
+        #[inline(always)]
+        fn first_or(self, n: usize, fill: Self) -> Self {
+            unsafe {
+                let n = _mm256_set1_epi32(n as i32);
+                let low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
+                let low = _mm256_castsi256_ps(_mm256_cmpgt_epi32(n, low));
+                let high = _mm256_castsi256_ps(_mm256_cmpgt_epi32(n, high));
+                let low = _mm256_blendv_ps(fill.0, self.0, low);
+                Ymm2(low, _mm256_blendv_ps(fill.1, self.1, high))
+            }
+        }
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            unsafe { sum_of_eight(_mm256_add_ps(self.0, self.1)) }
+        }
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            unsafe { largest_of_eight(_mm256_max_ps(self.0, self.1)) }
         }
         #[inline(always)]
         fn transpose(rows: [Self; 16]) -> [Self; 16] {

@@ -14,6 +14,7 @@
 mod backward;
 mod cached;
 mod forward;
+mod grad_tile;
 mod lanes;
 mod paged;
 #[cfg(test)]

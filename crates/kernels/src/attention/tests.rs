@@ -207,7 +207,6 @@ fn check_gradients(case: &Case, segments: &[Segment], stride: usize) {
         let (out, _) = define(h, segments, &x[0], &x[1], &x[2]);
         out.iter().zip(&dout).map(|(o, &d)| o * d as f64).sum()
     };
-    let owned = |row: usize| segments.iter().any(|s| s.own.contains(&row));
     let mut want = inputs.clone().map(|x| vec![f64::NAN; x.len()]);
     for which in 0..3 {
         let mut x = inputs.clone();
@@ -222,7 +221,6 @@ fn check_gradients(case: &Case, segments: &[Segment], stride: usize) {
             want[which][i] = (above - below) / (2.0 * step);
         }
     }
-    assert!(owned(0));
     for isa in available_isas() {
         let got = case.backward(isa, segments, &dout);
         for which in 0..3 {

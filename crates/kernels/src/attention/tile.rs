@@ -1,4 +1,4 @@
-//! The inner loops: a tile of query rows against one block of keys, forward and backward.
+//! The inner loops: a tile of query rows against one block of keys.
 //!
 //! Each loop is written once over [`Lanes`] and compiled per instruction-set level. What a
 //! row computes depends on its own keys only: a score is one chain of multiply-adds along the head
@@ -15,7 +15,7 @@ use crate::math::exp_f32;
 
 /// Rows of a tile: with four columns of lanes, sixteen independent chains, enough to hide the
 /// latency of a multiply-add.
-const TILE_ROWS: usize = 4;
+pub(super) const TILE_ROWS: usize = 4;
 
 /// Compiles a body for every level and picks one at run time.
 macro_rules! per_isa {
@@ -47,6 +47,8 @@ macro_rules! per_isa {
         }
     };
 }
+
+pub(super) use per_isa;
 
 /// One block of keys and values, packed.
 #[derive(Clone, Copy)]
@@ -135,85 +137,12 @@ per_isa! {
 }
 
 per_isa! {
-    /// Ends the running softmax of query `at`: writes its output (a row of `v_dim`), and yields the
+    /// Ends the running softmax of the first query of `state`: writes its output, [v_dim], and the
     /// log of its sum of exponentials.
     ///
     /// # Safety
     /// The pointers must reach that far; `isa` must be available.
     fn finish_row = finish_row_on(dims: &Dims, state: Running, out: &mut [f32], lse: &mut f32)
-}
-
-/// One block of keys and values, packed for the backward pass, and its gradients.
-#[derive(Clone, Copy)]
-pub(super) struct GradBlock {
-    /// [qk_dim, BLOCK_TOKENS]
-    pub(super) keys_t: *const f32,
-    /// [v_dim, BLOCK_TOKENS]
-    pub(super) values_t: *const f32,
-    /// [BLOCK_TOKENS, qk_pad]
-    pub(super) keys: *const f32,
-    /// Added to, [BLOCK_TOKENS, qk_pad]
-    pub(super) dk: *mut f32,
-    /// Added to, [BLOCK_TOKENS, v_pad]
-    pub(super) dv: *mut f32,
-    /// Logical position of the block's first key.
-    pub(super) first_key: usize,
-}
-
-/// Saved facts of one query row.
-#[derive(Clone, Copy)]
-pub(super) struct QueryFacts {
-    /// It sees the logical keys `0..n_keys`.
-    pub(super) n_keys: usize,
-    /// Log of the sum of exponentials.
-    pub(super) lse: f32,
-    /// Output times its gradient, summed.
-    pub(super) delta: f32,
-}
-
-/// Buffers of a list of queries in the backward pass.
-#[derive(Clone, Copy)]
-pub(super) struct GradRows {
-    /// [n, qk_pad]
-    pub(super) q: *const f32,
-    /// Gradient of the output, [n, v_pad]
-    pub(super) dout: *const f32,
-    /// Added to, [n, qk_pad]
-    pub(super) dq: *mut f32,
-    /// Room for the weights, [n, BLOCK_TOKENS]
-    pub(super) weights: *mut f32,
-    /// Room for the gradients of the scores, [n, BLOCK_TOKENS]
-    pub(super) dscores: *mut f32,
-}
-
-impl GradRows {
-    /// The buffers of the queries from number `at` on.
-    ///
-    /// # Safety
-    /// There must be that many.
-    pub(super) unsafe fn from(self, at: usize, dims: &Dims) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            GradRows {
-                q: self.q.add(at * dims.qk_pad()),
-                dout: self.dout.add(at * dims.v_pad()),
-                dq: self.dq.add(at * dims.qk_pad()),
-                weights: self.weights.add(at * BLOCK_TOKENS),
-                dscores: self.dscores.add(at * BLOCK_TOKENS),
-            }
-        }
-    }
-}
-
-per_isa! {
-    /// Adds what one block of keys and a list of queries give to each other's gradients. The
-    /// queries are ordered by `n_keys`, and each sees at least the block's first key.
-    ///
-    /// # Safety
-    /// All pointers must reach as far as their documented shapes; `isa` must be available.
-    fn grad_block = grad_block_on(
-        dims: &Dims, block: &GradBlock, queries: &[QueryFacts], rows: GradRows
-    )
 }
 
 #[inline(always)]
@@ -254,33 +183,35 @@ unsafe fn attend_tile<V: Lanes, const R: usize>(
         counts[r] = (queries[r].n_keys - block.first_key).min(BLOCK_TOKENS);
         n_groups = n_groups.max(counts[r].div_ceil(16));
     }
-    let n_lanes = n_groups * 16;
     let mut weights = Weights([[0.0; BLOCK_TOKENS]; R]);
     let mut rescale = [1.0; R];
     // SAFETY: the caller's promise.
     unsafe {
         dot_tile::<V, R>(q, dims.qk_dim, block.keys_t, n_groups, weights.0.as_mut_ptr().cast());
         for r in 0..R {
-            let row = &mut weights.0[r][..n_lanes];
-            for s in row.iter_mut() {
-                *s *= dims.scale;
-            }
-            row[counts[r]..].fill(f32::NEG_INFINITY);
+            let row: *mut f32 = weights.0[r].as_mut_ptr();
             let mut largest = V::splat(f32::NEG_INFINITY);
             for g in 0..n_groups {
-                largest = largest.max(V::load(row.as_ptr().add(g * 16)));
+                let at = row.add(g * 16);
+                let mut score = V::load(at).mul(V::splat(dims.scale));
+                if counts[r] < (g + 1) * 16 {
+                    let n = counts[r].saturating_sub(g * 16);
+                    score = score.first_or(n, V::splat(f32::NEG_INFINITY));
+                }
+                score.store(at);
+                largest = largest.max(score);
             }
             let old = *state.max.add(r);
             let largest = largest.largest();
             let new = if largest > old { largest } else { old };
             *state.max.add(r) = new;
             rescale[r] = exp_f32_on::<V>(old - new);
-            for s in row.iter_mut() {
-                *s = exp_f32_on::<V>(*s - new);
-            }
             let mut sum = V::load(state.sum.add(r * 16)).mul(V::splat(rescale[r]));
             for g in 0..n_groups {
-                sum = sum.add(V::load(row.as_ptr().add(g * 16)));
+                let at = row.add(g * 16);
+                let weight = exp_lanes(V::load(at).add(V::splat(-new)));
+                weight.store(at);
+                sum = sum.add(weight);
             }
             sum.store(state.sum.add(r * 16));
         }
@@ -298,8 +229,19 @@ unsafe fn attend_tile<V: Lanes, const R: usize>(
 
 /// [`exp_f32`] as the level computes it.
 #[inline(always)]
-pub(super) fn exp_f32_on<V: Lanes>(x: f32) -> f32 {
+fn exp_f32_on<V: Lanes>(x: f32) -> f32 {
     if V::FMA { exp_f32::<true>(x) } else { exp_f32::<false>(x) }
+}
+
+/// [`exp_f32`] of sixteen lanes; the loop becomes straight vector code.
+#[inline(always)]
+pub(super) fn exp_lanes<V: Lanes>(x: V) -> V {
+    let mut lanes = x.array();
+    for i in 0..16 {
+        lanes[i] = exp_f32_on::<V>(lanes[i]);
+    }
+    // SAFETY: `lanes` holds sixteen f32.
+    unsafe { V::load(lanes.as_ptr()) }
 }
 
 /// `dst[r][j] = Σ_d rows[r][d] * cols[d][j]` for the first `n_groups` groups of sixteen `j`;
@@ -452,8 +394,9 @@ unsafe fn finish_row_on<V: Lanes>(dims: &Dims, state: Running, out: &mut [f32], 
         let sum = V::load(state.sum).sum();
         *lse = *state.max + sum.ln();
         let inverse = 1.0 / sum;
-        for d in 0..dims.v_dim {
-            out[d] = *state.acc.add(d) * inverse;
+        let acc = std::slice::from_raw_parts(state.acc, dims.v_dim);
+        for (x, &a) in out.iter_mut().zip(acc) {
+            *x = a * inverse;
         }
     }
 }
@@ -487,120 +430,4 @@ unsafe fn transpose_rows_on<V: Lanes>(
             }
         }
     }
-}
-
-#[inline(always)]
-unsafe fn grad_block_on<V: Lanes>(
-    dims: &Dims,
-    block: &GradBlock,
-    queries: &[QueryFacts],
-    rows: GradRows,
-) {
-    let mut at = 0;
-    // SAFETY: the caller's promise; tiles partition the queries, then the keys.
-    unsafe {
-        while at < queries.len() {
-            let (tile, rows) = (&queries[at..], rows.from(at, dims));
-            at += match tile.len() {
-                1 => grad_tile::<V, 1>(dims, block, tile, rows),
-                2 => grad_tile::<V, 2>(dims, block, tile, rows),
-                3 => grad_tile::<V, 3>(dims, block, tile, rows),
-                _ => grad_tile::<V, TILE_ROWS>(dims, block, tile, rows),
-            };
-        }
-        let n_keys = (queries[queries.len() - 1].n_keys - block.first_key).min(BLOCK_TOKENS);
-        let mut key = 0;
-        while key < n_keys {
-            // Earlier queries do not see this key: their weights are zero.
-            let first = queries.partition_point(|query| query.n_keys <= block.first_key + key);
-            let (n, rows) = (queries.len() - first, rows.from(first, dims));
-            key += match n_keys - key {
-                1 => grad_keys::<V, 1>(dims, block, key, n, rows),
-                2 => grad_keys::<V, 2>(dims, block, key, n, rows),
-                3 => grad_keys::<V, 3>(dims, block, key, n, rows),
-                _ => grad_keys::<V, TILE_ROWS>(dims, block, key, n, rows),
-            };
-        }
-    }
-}
-
-/// Weights and gradients of the scores of `R` queries, and what the block adds to their `dq`.
-/// Returns `R`.
-#[inline(always)]
-unsafe fn grad_tile<V: Lanes, const R: usize>(
-    dims: &Dims,
-    block: &GradBlock,
-    queries: &[QueryFacts],
-    rows: GradRows,
-) -> usize {
-    let (mut q, mut dout) = ([std::ptr::null(); R], [std::ptr::null(); R]);
-    let mut counts = [0; R];
-    let mut n_groups = 0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        for r in 0..R {
-            q[r] = rows.q.add(r * dims.qk_pad());
-            dout[r] = rows.dout.add(r * dims.v_pad());
-            counts[r] = (queries[r].n_keys - block.first_key).min(BLOCK_TOKENS);
-            n_groups = n_groups.max(counts[r].div_ceil(16));
-        }
-        dot_tile::<V, R>(q, dims.qk_dim, block.keys_t, n_groups, rows.weights);
-        dot_tile::<V, R>(dout, dims.v_dim, block.values_t, n_groups, rows.dscores);
-        for r in 0..R {
-            let row = |at: *mut f32| {
-                std::slice::from_raw_parts_mut(at.add(r * BLOCK_TOKENS), BLOCK_TOKENS)
-            };
-            let (weights, dscores) = (row(rows.weights), row(rows.dscores));
-            grad_softmax::<V>(dims.scale, &queries[r], &mut weights[..n_groups * 16], dscores);
-            weights[counts[r]..].fill(0.0);
-            dscores[counts[r]..].fill(0.0);
-        }
-        sum_tile::<V, R>(
-            &Terms { weights: rows.dscores, row_stride: BLOCK_TOKENS, stride: 1 },
-            counts,
-            (block.keys, dims.qk_pad()),
-            (rows.dq, dims.qk_pad()),
-            [1.0; R],
-        );
-    }
-    R
-}
-
-/// Turns scores into weights, and gradients of weights into gradients of unscaled scores.
-#[inline(always)]
-fn grad_softmax<V: Lanes>(
-    scale: f32,
-    query: &QueryFacts,
-    weights: &mut [f32],
-    dscores: &mut [f32],
-) {
-    for (w, ds) in weights.iter_mut().zip(dscores) {
-        *w = exp_f32_on::<V>(*w * scale - query.lse);
-        *ds = *w * (*ds - query.delta) * scale;
-    }
-}
-
-/// What `n` queries add to the gradients of the `R` keys and values from `key` on. Returns `R`.
-#[inline(always)]
-unsafe fn grad_keys<V: Lanes, const R: usize>(
-    dims: &Dims,
-    block: &GradBlock,
-    key: usize,
-    n: usize,
-    rows: GradRows,
-) -> usize {
-    let (qk_pad, v_pad) = (dims.qk_pad(), dims.v_pad());
-    // SAFETY: the caller's promise.
-    unsafe {
-        let terms = |weights: *mut f32| Terms {
-            weights: weights.add(key),
-            row_stride: 1,
-            stride: BLOCK_TOKENS,
-        };
-        let (dk, dv) = (block.dk.add(key * qk_pad), block.dv.add(key * v_pad));
-        let (weights, dscores) = (terms(rows.weights), terms(rows.dscores));
-        sum_tile::<V, R>(&weights, [n; R], (rows.dout, v_pad), (dv, v_pad), [1.0; R]);
-        sum_tile::<V, R>(&dscores, [n; R], (rows.q, qk_pad), (dk, qk_pad), [1.0; R]);
-    }
-    R
 }
