@@ -36,6 +36,8 @@ pub mod name {
     pub const KL: &str = "kl";
     /// Load of the busiest expert over the mean load, worst layer.
     pub const EXPERT_LOAD: &str = "expert_load_max_over_mean";
+    /// The same of a training without the bias update (ablation).
+    pub const EXPERT_LOAD_WITHOUT_BIAS: &str = "expert_load_max_over_mean_without_bias";
     /// Entropy of the policy, in nats per token.
     pub const ENTROPY: &str = "entropy";
     /// Global norm of the gradient before clipping.

@@ -43,6 +43,8 @@ pub enum Unit {
     Count,
     /// A number with three digits after the point.
     Fine,
+    /// A large count, shown in millions.
+    Millions,
 }
 
 /// A figure of the table.
@@ -79,6 +81,12 @@ pub const COLUMNS: &[Column] = &[
         figure: "mean_response_tokens",
         title: "tokens",
         unit: Unit::Count,
+        higher_is_better: None,
+    },
+    Column {
+        figure: "parameters",
+        title: "parameters",
+        unit: Unit::Millions,
         higher_is_better: None,
     },
     Column {
@@ -140,6 +148,7 @@ impl Column {
         match self.unit {
             Unit::Share => format!("{:.1} %", value * 100.0),
             Unit::Count => format!("{value:.1}"),
+            Unit::Millions => format!("{:.2} M", value / 1e6),
             Unit::Fine => format!("{value:.3}"),
         }
     }
