@@ -1,1 +1,13 @@
+//! Turning a model into sequences of tokens: block ownership, sampling, batched rollouts, streaming.
+//!
+//! This room never sees a string: token ids in, token ids and log-probabilities out.
 #![forbid(unsafe_code)]
+
+pub mod blocks;
+pub mod generate;
+pub mod rollout;
+pub mod sampler;
+
+pub use generate::Session;
+pub use rollout::{Answer, Finish, Request, Rollout, rollout};
+pub use sampler::Sampling;

@@ -178,7 +178,7 @@ pub fn train_step(
 }
 
 /// A model in training, with everything a step needs.
-struct Trainer {
+pub(crate) struct Trainer {
     model: Model,
     gradients: Gradients,
     /// First and second moments, laid out like the gradients.
@@ -189,7 +189,7 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(shape: &BenchShape, precision: Precision) -> Result<Self, Error> {
+    pub(crate) fn new(shape: &BenchShape, precision: Precision) -> Result<Self, Error> {
         let model = Model::random(shape.config.clone(), 1)?;
         let sizes: Vec<usize> = model.weights().iter().map(|w| w.n_elements()).collect();
         let total = sizes.iter().sum();
@@ -204,12 +204,11 @@ impl Trainer {
     }
 
     /// One optimizer step on random tokens; returns the mean loss before it.
-    fn step(&mut self, step: u64) -> f64 {
+    pub(crate) fn step(&mut self, step: u64) -> f64 {
         let vocab = self.model.config.vocab_size as u64;
         let mut random = Random::from_key(&[7, step]);
-        let mut draw = |n: usize| -> Vec<u32> {
-            (0..n).map(|_| (random.next_u64() % vocab) as u32).collect()
-        };
+        let mut draw =
+            |n: usize| -> Vec<u32> { (0..n).map(|_| (random.next_u64() % vocab) as u32).collect() };
         let mut rows = PackedRows::default();
         for _ in 0..self.n_sequences {
             rows.push_document(&draw(self.length));

@@ -77,8 +77,8 @@ impl Learner {
         dloss: impl FnMut(usize, f32) -> f32,
     ) -> PassResult {
         let Learner { model, gradients, .. } = self;
-        let tape = Tape::recording();
         let (next, after_next) = mtp_targets(rows, scored);
+        let tape = Tape::recording();
         let mut result = PassResult::default();
         let mut loads;
         {

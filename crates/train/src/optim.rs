@@ -97,7 +97,7 @@ impl Optimizer {
         };
         let metadata = BTreeMap::from([("updates".to_string(), self.updates.to_string())]);
         let tensors = vec![tensor("first_moment", 0), tensor("second_moment", 1)];
-        Ok(fathom_checkpoint::write(path, tensors, &metadata)?)
+        Ok(fathom_checkpoint::write(path, &tensors, &metadata)?)
     }
 
     /// Reads what [`Optimizer::save`] wrote into an optimizer of the same model and settings.

@@ -136,7 +136,7 @@ impl Prompts {
 }
 
 fn read_items(path: &str) -> Result<Vec<Item>, Error> {
-    let set = jsonl::read_problems(path, &Fields::default())?;
+    let set = jsonl::read_problems(path.as_ref(), &Fields::gsm8k())?;
     Ok(set
         .problems
         .into_iter()

@@ -35,7 +35,7 @@ pub enum RunDirError {
     /// Nothing has been trained there yet.
     NoModel { root: PathBuf },
     /// `recipe.toml` of the run cannot be used.
-    Recipe { path: PathBuf, source: RecipeError },
+    Recipe { path: PathBuf, source: Box<RecipeError> },
     /// `state.json` cannot be understood.
     State { path: PathBuf, source: serde_json::Error },
     /// `state.json` names a stage that the recipe has not.
@@ -256,7 +256,7 @@ pub fn model_stage(root: &Path) -> Result<String, RunDirError> {
 pub fn read_recipe(root: &Path) -> Result<Recipe, RunDirError> {
     let path = root.join("recipe.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| file_error(&path, "read", e))?;
-    Recipe::parse(&text, &[]).map_err(|source| RunDirError::Recipe { path, source })
+    Recipe::parse(&text, &[]).map_err(|error| RunDirError::Recipe { path, source: Box::new(error) })
 }
 
 /// `state.json` of a run, or the start where there is none yet.
@@ -387,7 +387,7 @@ impl fmt::Display for RunDirError {
 impl std::error::Error for RunDirError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            RunDirError::Recipe { source, .. } => Some(source),
+            RunDirError::Recipe { source, .. } => Some(source.as_ref()),
             RunDirError::State { source, .. } => Some(source),
             RunDirError::Write(source) => Some(source),
             RunDirError::File { source, .. } => Some(source),

@@ -54,16 +54,16 @@ pub fn general_dialogue(seed: u64, index: u64) -> Dialogue {
     }
 }
 
-/// The prompt of R1-Zero's plain-text template. It ends with `Assistant:`, without a space.
+/// The prompt of R1-Zero's plain-text template (full stop after the question included). It ends with `Assistant:`, without a space.
 ///
 /// ```
 /// use fathom_data::corpus::zero_prompt;
-/// assert_eq!(zero_prompt("Think first.", "1+1?"), "Think first. User: 1+1? Assistant:");
-/// assert_eq!(zero_prompt("", "1+1?"), "User: 1+1? Assistant:");
+/// assert_eq!(zero_prompt("Think first.", "1+1?"), "Think first. User: 1+1?. Assistant:");
+/// assert_eq!(zero_prompt("", "1+1?"), "User: 1+1?. Assistant:");
 /// ```
 pub fn zero_prompt(preamble: &str, question: &str) -> String {
     let gap = if preamble.is_empty() { "" } else { " " };
-    format!("{preamble}{gap}User: {question} Assistant:")
+    format!("{preamble}{gap}User: {question}. Assistant:")
 }
 
 /// A response in R1-Zero's form, to follow [`zero_prompt`] directly.

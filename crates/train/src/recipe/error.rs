@@ -37,13 +37,13 @@ pub enum RecipeError {
     /// Not TOML.
     Syntax { line: usize, column: usize, message: String },
     /// A key that nothing reads.
-    UnknownKey { key: String, at: Where, known: Vec<String> },
+    UnknownKey { key: String, at: Box<Where>, known: Vec<String> },
     /// A word that is not one of the allowed ones.
-    UnknownWord { key: String, found: String, at: Where, known: Vec<String> },
+    UnknownWord { key: String, found: String, at: Box<Where>, known: Vec<String> },
     /// A value of another type.
-    WrongType { key: String, at: Where, expected: String, found: String },
+    WrongType { key: String, at: Box<Where>, expected: String, found: String },
     /// A key that must be given.
-    MissingKey { key: String, at: Where },
+    MissingKey { key: String, at: Box<Where> },
     /// Two stages, or a stage and a model, of one name.
     DuplicateName { name: String },
     /// A name that would hide a key of the recipe or cannot be a folder.
@@ -55,7 +55,7 @@ pub enum RecipeError {
     /// A stage refers to an earlier stage of a kind that has not what is needed.
     WrongKind { stage: String, key: String, refers_to: String, kind: &'static str },
     /// A value outside what can work.
-    OutOfRange { key: String, at: Where, found: String, allowed: String },
+    OutOfRange { key: String, at: Box<Where>, found: String, allowed: String },
     /// `--set` without an equals sign.
     MalformedSet { text: String },
     /// `--set` names nothing in the recipe.

@@ -179,7 +179,7 @@ fn check_top_level(table: &Table) -> Result<(), RecipeError> {
     let known = || TOP_LEVEL_KEYS.iter().map(|key| key.to_string()).collect();
     for key in table.keys() {
         if !TOP_LEVEL_KEYS.contains(&key.as_str()) {
-            let (key, at) = (key.clone(), Where::default());
+            let (key, at) = (key.clone(), Box::default());
             return Err(RecipeError::UnknownKey { key, at, known: known() });
         }
     }
@@ -200,7 +200,7 @@ fn read_recipe(mut table: Table) -> Result<Recipe, RecipeError> {
         if !config.is_object() {
             return Err(RecipeError::WrongType {
                 key: model.clone(),
-                at: Where { stage: None, tables: vec!["models".into()] },
+                at: Box::new(Where { stage: None, tables: vec!["models".into()] }),
                 expected: "a table".into(),
                 found: config.to_string(),
             });
@@ -229,7 +229,7 @@ fn stage_tables(value: Option<Value>) -> Result<Vec<Value>, RecipeError> {
         Some(Value::Array(stages)) => Ok(stages),
         Some(other) => Err(RecipeError::WrongType {
             key: "stage".into(),
-            at: Where::default(),
+            at: Box::default(),
             expected: "a list of tables (`[[stage]]`)".into(),
             found: format!("a {}", other.type_str()),
         }),
@@ -242,7 +242,7 @@ fn read_stage(idx: usize, value: Value) -> Result<Stage, RecipeError> {
     let Value::Table(mut table) = value else {
         return Err(RecipeError::WrongType {
             key: idx.to_string(),
-            at: Where { stage: None, tables: vec!["stage".into()] },
+            at: Box::new(Where { stage: None, tables: vec!["stage".into()] }),
             expected: "a table".into(),
             found: format!("a {}", value.type_str()),
         });
@@ -266,7 +266,7 @@ fn read_stage(idx: usize, value: Value) -> Result<Stage, RecipeError> {
 }
 
 fn missing(key: &str, at: Where) -> RecipeError {
-    RecipeError::MissingKey { key: key.to_owned(), at }
+    RecipeError::MissingKey { key: key.to_owned(), at: Box::new(at) }
 }
 
 /// Reads a value of a top-level key, so that errors below it name the key.

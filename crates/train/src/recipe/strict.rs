@@ -57,18 +57,28 @@ impl Fault {
         let mut split_key = || tables.pop().unwrap_or_default();
         match self.what {
             What::UnknownKey { key, known } => {
-                RecipeError::UnknownKey { key, at: Where { stage, tables }, known }
+                RecipeError::UnknownKey { key, at: Box::new(Where { stage, tables }), known }
             }
             What::MissingKey { key } => {
-                RecipeError::MissingKey { key, at: Where { stage, tables } }
+                RecipeError::MissingKey { key, at: Box::new(Where { stage, tables }) }
             }
             What::UnknownWord { found, known } => {
                 let key = split_key();
-                RecipeError::UnknownWord { key, found, at: Where { stage, tables }, known }
+                RecipeError::UnknownWord {
+                    key,
+                    found,
+                    at: Box::new(Where { stage, tables }),
+                    known,
+                }
             }
             What::WrongType { expected, found } => {
                 let key = split_key();
-                RecipeError::WrongType { key, at: Where { stage, tables }, expected, found }
+                RecipeError::WrongType {
+                    key,
+                    at: Box::new(Where { stage, tables }),
+                    expected,
+                    found,
+                }
             }
         }
     }

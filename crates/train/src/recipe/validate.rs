@@ -17,7 +17,7 @@ pub(super) fn check(recipe: &Recipe) -> Checked {
     check_names(recipe)?;
     check_task(&recipe.task)?;
     if recipe.stages.is_empty() {
-        let (key, at) = ("stage".into(), Where::default());
+        let (key, at) = ("stage".into(), Box::default());
         return Err(RecipeError::MissingKey { key, at });
     }
     check_main_model(recipe)?;
@@ -79,13 +79,13 @@ fn check_main_model(recipe: &Recipe) -> Checked {
     Err(RecipeError::UnknownWord {
         key: "main_model".into(),
         found: name.clone(),
-        at: Where::default(),
+        at: Box::default(),
         known: makers.map(|stage| stage.name.clone()).collect(),
     })
 }
 
 fn check_task(task: &Task) -> Checked {
-    let at = || Where { stage: None, tables: vec!["task".into()] };
+    let at = || Box::new(Where { stage: None, tables: vec!["task".into()] });
     let missing = |key: &str| Err(RecipeError::MissingKey { key: key.into(), at: at() });
     let share = |found: f64| match (0.0..1.0).contains(&found) {
         true => Ok(()),
@@ -168,7 +168,7 @@ fn check_grpo(context: &Context<'_>, settings: &Grpo) -> Checked {
     context.at("prompts_per_step").positive(settings.prompts_per_step)?;
     context.at("group_size").least(settings.group_size, 2)?;
     let n_answers = settings.prompts_per_step.saturating_mul(settings.group_size);
-    if settings.mini_batches == 0 || n_answers % settings.mini_batches != 0 {
+    if settings.mini_batches == 0 || !n_answers.is_multiple_of(settings.mini_batches) {
         let allowed =
             format!("a divisor of the {n_answers} answers of a step (prompts times group)");
         return context.at("mini_batches").refuse(settings.mini_batches, allowed);
@@ -278,8 +278,8 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn place(&self) -> Where {
-        Where { stage: Some(self.stage.name.clone()), tables: Vec::new() }
+    fn place(&self) -> Box<Where> {
+        Box::new(Where { stage: Some(self.stage.name.clone()), tables: Vec::new() })
     }
 
     /// The value at a dotted key of the stage.
@@ -349,7 +349,7 @@ impl Spot<'_> {
     fn refuse(&self, found: impl Display, allowed: String) -> Checked {
         let mut tables: Vec<String> = self.path.split('.').map(str::to_owned).collect();
         let key = tables.pop().unwrap_or_default();
-        let at = Where { stage: Some(self.stage.to_owned()), tables };
+        let at = Box::new(Where { stage: Some(self.stage.to_owned()), tables });
         Err(RecipeError::OutOfRange { key, at, found: found.to_string(), allowed })
     }
 

@@ -27,8 +27,13 @@ pub(super) fn before_and_after(recipe: &Recipe, samples: &[Sample]) -> String {
     }
     let mut html = String::new();
     for question in questions {
-        let answers: Vec<&Sample> =
-            samples.iter().copied().filter(|sample| sample.question == question).collect();
+        // One answer of each model, the first that was sampled.
+        let mut answers: Vec<&Sample> = Vec::new();
+        for sample in samples.iter().filter(|sample| sample.question == question) {
+            if answers.iter().all(|answer| answer.model != sample.model) {
+                answers.push(sample);
+            }
+        }
         if html.matches("<article").count() == N_QUESTIONS {
             break;
         }
@@ -61,7 +66,7 @@ fn question_card(question: &str, answers: &[&Sample], main_model: &str) -> Strin
     if !others.is_empty() {
         let _ = write!(
             html,
-            "<details><summary>{} more models</summary><div class=\"pair\">",
+            "<details><summary>The other answers ({})</summary><div class=\"pair\">",
             others.len()
         );
         for sample in others {

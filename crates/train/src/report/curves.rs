@@ -41,7 +41,7 @@ const CURVES: &[Curve] = &[
         beside: &[(name::EXPERT_LOAD_WITHOUT_BIAS, "without bias update")],
         label: "with bias update",
     },
-    alone(name::KL, "Distance from the reference", "nats per token", Axis::FromZero),
+    alone(name::KL, "Drift", "KL to the reference, nats per token", Axis::FromZero),
     alone(name::ENTROPY, "Entropy", "nats per token", Axis::FromZero),
 ];
 

@@ -119,9 +119,8 @@ fn result_tiles(recipe: &Recipe, results: Option<&Results>) -> Vec<(String, Stri
     let Some(main) = results.and_then(|results| results.models.get(&recipe.main_model)) else {
         return tiles;
     };
-    let best_vote = main.figures.iter().filter(|(name, _)| name.starts_with("maj@")).next_back();
-    if let Some((name, value)) = best_vote {
-        tiles.push((percent(*value), format!("{name}, by majority")));
+    if let Some((name, value)) = majority(main) {
+        tiles.push((percent(value), format!("{name}, by majority")));
     }
     for (figure, what) in figures {
         if let Some(value) = main.figures.get(figure) {
@@ -144,29 +143,30 @@ fn models(input: &ReportInput) -> String {
     html
 }
 
+/// The majority vote over the most answers.
+fn majority(model: &ModelResult) -> Option<(&str, f64)> {
+    let votes = model.figures.iter().filter(|(name, _)| name.starts_with("maj@"));
+    votes.max_by_key(|(name, _)| name.len()).map(|(name, value)| (name.as_str(), *value))
+}
+
 /// pass@1 of every model as bars, with the majority vote as a mark on the same line.
 fn bars(recipe: &Recipe, results: &Results) -> String {
-    let rows: Vec<(&String, f64, Option<(&String, f64)>)> = results
+    let rows: Vec<(&String, f64, &ModelResult)> = results
         .models
         .0
         .iter()
-        .filter_map(|(stage, model)| {
-            let vote =
-                model.figures.iter().filter(|(name, _)| name.starts_with("maj@")).next_back();
-            let pass = *model.figures.get("pass@1")?;
-            Some((stage, pass, vote.map(|(name, value)| (name, *value))))
-        })
+        .filter_map(|(stage, model)| Some((stage, *model.figures.get("pass@1")?, model)))
         .collect();
     if rows.is_empty() {
         return String::new();
     }
-    let vote_name = rows.iter().find_map(|row| row.2.map(|(name, _)| name.as_str()));
+    let vote_name = rows.iter().find_map(|row| majority(row.2)).map(|(name, _)| name);
     let mark =
         vote_name.map_or(String::new(), |name| format!(" <span class=\"key-mark\"></span> {name}"));
     let mut html = format!(
         "<p class=\"bars-key\"><span class=\"key-bar\"></span> pass@1{mark}</p><div class=\"bars\" role=\"img\" aria-label=\"pass@1 of every model\">"
     );
-    for (stage, pass, vote) in rows {
+    for (stage, pass, model) in rows {
         let class = bar_class(recipe, stage);
         let _ = write!(
             html,
@@ -175,7 +175,7 @@ fn bars(recipe: &Recipe, results: &Results) -> String {
             percent(pass),
             pass * 100.0
         );
-        if let Some((name, value)) = vote {
+        if let Some((name, value)) = majority(model) {
             let _ = write!(
                 html,
                 "<u style=\"left:{:.1}%\" title=\"{name} {}\"></u>",
@@ -272,13 +272,13 @@ fn stage_section(input: &ReportInput, stage: &Stage) -> String {
     );
     let main = cards(&main);
     if !main.is_empty() {
-        let _ = write!(html, "<div class=\"cards\">{main}</div>\n");
+        let _ = writeln!(html, "<div class=\"cards\">{main}</div>");
     }
     let rest = cards(&rest);
     if !rest.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<details><summary>More curves</summary><div class=\"cards\">{rest}</div></details>\n"
+            "<details><summary>More curves</summary><div class=\"cards\">{rest}</div></details>"
         );
     }
     if !matches!(stage.kind, Kind::Evaluate(_)) {
@@ -301,12 +301,20 @@ fn reproduce(input: &ReportInput) -> String {
         true => format!("fathom train {}", recipe.name),
         false => format!("fathom train {dir}/recipe.toml --out runs/{}-again", recipe.name),
     };
+    // A stage that ends by the clock does not end at the same step twice.
+    let is_timed = recipe.resolved().contains("\nminutes = ");
+    let promise = match is_timed {
+        true => format!("The seed was {}; stages with `minutes` end by the clock.", recipe.seed),
+        false => format!(
+            "The same recipe and seed ({}) give the same bits, on one thread or many, interrupted or not.",
+            recipe.seed
+        ),
+    };
     format!(
-        "<section><h2>Do it again</h2><p class=\"lead\">The same recipe and seed ({}) give the same bits, on one thread or many, interrupted or not.</p>\n\
+        "<section><h2>Do it again</h2><p class=\"lead\">{promise}</p>\n\
          <pre class=\"shell\">{train}\nfathom run {dir}</pre>\n\
          <details><summary>The complete recipe</summary><pre>{}</pre></details>\n\
          <p class=\"foot\">Faint lines are the recorded values, strong ones their running mean; numbers beside a curve are its first and last point. Figures: <code>metrics.jsonl</code>, answers: <code>samples.jsonl</code>, table: <code>results.json</code>.</p></section>\n",
-        recipe.seed,
         escape(&recipe.resolved())
     )
 }

@@ -1,0 +1,246 @@
+//! The stages of a recipe, one file per kind, and what they share.
+
+mod ablation;
+mod evaluate;
+mod examples;
+mod grpo;
+mod pretrain;
+mod rejection;
+mod samples;
+mod sft;
+mod tokenizer;
+
+use crate::error::Error;
+use crate::learner::{Learner, open_model, precision_of, save_model};
+use crate::logs::Logs;
+use crate::metrics::Record;
+use crate::progress::{Event, Observer, Remaining, Step};
+use crate::recipe::{Kind, Optimizer as OptimizerSettings, Recipe, Stage, Template, is_path};
+use crate::results::Models;
+use crate::run_dir::{RunDir, State};
+use fathom_checkpoint::atomic;
+use fathom_model::{Model, Precision};
+use fathom_text::{ChatFormat, Tokenizer, chat};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Everything a stage works with.
+pub(crate) struct Work<'a> {
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) dir: &'a RunDir,
+    pub(crate) state: State,
+    pub(crate) logs: Logs,
+    pub(crate) observer: &'a mut dyn Observer,
+    /// Figures of the models measured so far.
+    pub(crate) results: Models,
+    /// When this process began, and how long earlier ones worked.
+    pub(crate) started: Instant,
+    pub(crate) earlier_wall_s: f64,
+}
+
+/// Runs one stage from where the state says it stopped.
+pub(crate) fn run(work: &mut Work, stage: &Stage) -> Result<(), Error> {
+    match &stage.kind {
+        Kind::Tokenizer(settings) => tokenizer::run(work, &stage.name, settings),
+        Kind::Pretrain(settings) => pretrain::run(work, &stage.name, settings),
+        Kind::Sft(settings) => sft::run(work, &stage.name, settings),
+        Kind::Grpo(settings) => grpo::run(work, &stage.name, settings),
+        Kind::Rejection(settings) => rejection::run(work, &stage.name, settings),
+        Kind::Evaluate(settings) => evaluate::run(work, &stage.name, settings),
+        Kind::Ablation(settings) => ablation::run(work, &stage.name, settings),
+    }
+}
+
+/// A key of the run's randomness that belongs to one stage: the name decides, not the place.
+pub(crate) fn stage_seed(recipe: &Recipe, stage: &str) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ recipe.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for byte in stage.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3); // FNV-1a
+    }
+    hash
+}
+
+impl Work<'_> {
+    /// Precision of the recipe.
+    pub(crate) fn precision(&self) -> Precision {
+        precision_of(self.recipe.precision)
+    }
+
+    /// The directory that `from` stands for: a stage's outcome, or a path.
+    pub(crate) fn source(&self, from: &str) -> PathBuf {
+        if is_path(from) { self.source_folder(from) } else { self.dir.checkpoint(from) }
+    }
+
+    /// A path as typed, `~` being the home directory.
+    pub(crate) fn source_folder(&self, path: &str) -> PathBuf {
+        match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => PathBuf::from(path),
+        }
+    }
+
+    /// The tokenizer of the run: that of its tokenizer stage, or of the checkpoint a stage starts from.
+    pub(crate) fn tokenizer(&self, from: Option<&str>) -> Result<Tokenizer, Error> {
+        let own = self.recipe.stages.iter().find(|stage| matches!(stage.kind, Kind::Tokenizer(_)));
+        let dir = match (from, own) {
+            (Some(from), _) => self.source(from),
+            (None, Some(stage)) => self.dir.checkpoint(&stage.name),
+            (None, None) => {
+                return Err(Error::Unfit {
+                    stage: "tokenizer".into(),
+                    found: "no tokenizer stage".into(),
+                    expected: "one before pre-training".into(),
+                    hint: Some("add a `[[stage]]` with `kind = \"tokenizer\"`".into()),
+                });
+            }
+        };
+        Ok(Tokenizer::open(dir.join("tokenizer.json"))?)
+    }
+
+    /// The model that `from` stands for.
+    pub(crate) fn model(&self, from: &str) -> Result<Model, Error> {
+        open_model(&self.source(from))
+    }
+
+    /// A learner for a stage: from its last step checkpoint, or fresh around what `start` makes.
+    /// Also returns the number of steps done.
+    pub(crate) fn learner(
+        &self,
+        stage: &str,
+        settings: &OptimizerSettings,
+        start: impl FnOnce() -> Result<Model, Error>,
+    ) -> Result<(Learner, u64), Error> {
+        let done = self.state.steps_done(stage);
+        let learner = if done > 0 {
+            Learner::open(&self.dir.step_checkpoint(stage, done), self.precision(), settings)?
+        } else {
+            Learner::new(start()?, self.precision(), settings)
+        };
+        Ok((learner, done))
+    }
+
+    /// Saves a stage under way at `step`, so that a run killed from now on goes on there.
+    pub(crate) fn save_step(
+        &mut self,
+        stage: &str,
+        step: u64,
+        save: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let before = self.state.steps_done(stage);
+        if before == step {
+            return Ok(());
+        }
+        atomic::write_dir_atomic(self.dir.step_checkpoint(stage, step), save)?;
+        self.logs.sync()?;
+        self.state.reach(stage, step);
+        self.save_state()?;
+        if before > 0 {
+            remove_dir(&self.dir.step_checkpoint(stage, before));
+        }
+        Ok(())
+    }
+
+    /// Writes the outcome of a stage: a Hugging Face directory.
+    pub(crate) fn save_model(
+        &self,
+        stage: &str,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        format: ChatFormat,
+    ) -> Result<(), Error> {
+        atomic::write_dir_atomic(self.dir.checkpoint(stage), |dir: &Path| -> Result<(), Error> {
+            save_model(model, dir)?;
+            tokenizer.save(dir.join("tokenizer.json"))?;
+            let config = &model.config;
+            let text = chat::tokenizer_config_json(format, config.max_position_embeddings);
+            write_text(&dir.join("tokenizer_config.json"), &text)?;
+            let generation = serde_json::json!({
+                "bos_token_id": config.bos_token_id,
+                "eos_token_id": config.eos_token_id,
+                "do_sample": true,
+                "temperature": 0.6,
+                "top_p": 0.95,
+            });
+            write_text(&dir.join("generation_config.json"), &format!("{generation:#}\n"))
+        })
+    }
+
+    /// Saves the state with the time worked so far.
+    pub(crate) fn save_state(&mut self) -> Result<(), Error> {
+        self.state.wall_s = self.earlier_wall_s + self.started.elapsed().as_secs_f64();
+        Ok(self.dir.save_state(&self.state)?)
+    }
+
+    /// Whether the run was asked to stop.
+    pub(crate) fn wants_stop(&self) -> bool {
+        self.observer.wants_stop()
+    }
+
+    pub(crate) fn note(&mut self, text: String) {
+        self.observer.event(&Event::Note(text));
+    }
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), Error> {
+    Ok(atomic::write_atomic(path, |out: &mut dyn std::io::Write| out.write_all(text.as_bytes()))?)
+}
+
+/// Removes a directory that is no longer needed; what cannot be removed only takes space.
+fn remove_dir(dir: &Path) {
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+/// The chat format of a model trained with a template.
+pub(crate) fn format_of(template: Template) -> ChatFormat {
+    crate::prompts::chat_format(template)
+}
+
+/// The steps of a stage: figures to the logs, progress to the observer, the time limit.
+pub(crate) struct Pace {
+    stage: String,
+    of: u64,
+    started: Instant,
+    remaining: Remaining,
+    minutes: Option<f64>,
+}
+
+impl Pace {
+    pub(crate) fn new(stage: &str, of: u64, minutes: Option<f64>) -> Self {
+        Pace { stage: stage.into(), of, started: Instant::now(), remaining: Remaining::default(), minutes }
+    }
+
+    /// Records a finished step. `shown` are the figures for people, the most telling first.
+    pub(crate) fn step(
+        &mut self,
+        work: &mut Work,
+        step: u64,
+        figures: &[(&'static str, f64)],
+        n_tokens: usize,
+        seconds: f64,
+    ) -> Result<(), Error> {
+        work.logs.metrics(&Record::new(&self.stage, step, figures))?;
+        let tokens_per_s = n_tokens as f64 / seconds.max(1e-9);
+        let timing = [("tokens_per_s", tokens_per_s), ("step_s", seconds)];
+        work.logs.timing(&Record::new(&self.stage, step, &timing))?;
+        let remaining_s = self.remaining.after(step, self.of, self.started.elapsed().as_secs_f64());
+        work.observer.event(&Event::Step(Step {
+            stage: self.stage.clone(),
+            step,
+            of: self.of,
+            figures: figures.to_vec(),
+            tokens_per_s,
+            remaining_s,
+        }));
+        Ok(())
+    }
+
+    /// Whether the stage's time is up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.minutes.is_some_and(|minutes| self.started.elapsed().as_secs_f64() > 60.0 * minutes)
+    }
+}
+
+/// Whether a step is one of every `every`; 0 is never.
+pub(crate) fn is_due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
