@@ -1,32 +1,38 @@
 //! Register tiles of 3 × 32 for AVX2 with FMA: 12 sums, four panel registers.
 #![cfg(target_arch = "x86_64")]
 
-use super::{PANEL, Tile};
+use super::{COLUMN_STRIDE, Left, PANEL, ROW_STRIDE, Tile};
 use std::arch::x86_64::*;
 
 const TILE_ROWS: usize = 3;
 
-/// Safety: as [`super::run_panel`].
-pub(super) unsafe fn panel_f32(tile: &Tile) {
+/// Safety: as [`super::run_tile`].
+pub(super) unsafe fn tile_f32(tile: &Tile) {
     for i in (0..tile.rows).step_by(TILE_ROWS) {
+        let (row, step) = match tile.left {
+            Left::Direct(stride) => (stride, 1),
+            Left::Rows => (ROW_STRIDE, 1),
+            Left::Columns => (1, COLUMN_STRIDE),
+        };
         // SAFETY: the caller's promise.
         unsafe {
             match tile.rows - i {
-                1 => rows::<1>(tile, i),
-                2 => rows::<2>(tile, i),
-                _ => rows::<3>(tile, i),
+                1 => rows::<1>(tile, i, row, step),
+                2 => rows::<2>(tile, i, row, step),
+                _ => rows::<3>(tile, i, row, step),
             }
         }
     }
 }
 
+/// `M` rows from `first` on; element `(i, k)` of the left operand is at `i * row_stride + k * step`.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const M: usize>(tile: &Tile, first: usize) {
+unsafe fn rows<const M: usize>(tile: &Tile, first: usize, row_stride: usize, step: usize) {
     let mut edge = [[0f32; PANEL]; M];
     let mut sums = [[_mm256_setzero_ps(); 4]; M];
     // SAFETY: `Tile::check` covers every address; the edge buffer covers short panels.
     unsafe {
-        let a = tile.a.as_ptr().add(first * tile.stride);
+        let a = tile.a.as_ptr().add(first * row_stride);
         let row = |i: usize| tile.out.add((first + i) * tile.out_stride);
         if !tile.fresh {
             for i in 0..M {
@@ -40,7 +46,7 @@ unsafe fn rows<const M: usize>(tile: &Tile, first: usize) {
             let b = tile.b.as_ptr().add(k * PANEL);
             let right = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(b.add(at)));
             for i in 0..M {
-                let left = _mm256_broadcast_ss(&*a.add(i * tile.stride + k));
+                let left = _mm256_broadcast_ss(&*a.add(i * row_stride + k * step));
                 for c in 0..4 {
                     sums[i][c] = _mm256_fmadd_ps(left, right[c], sums[i][c]);
                 }

@@ -147,11 +147,11 @@ fn plan(products: &[Product]) -> Vec<Task> {
     tasks
 }
 
-/// Arguments of one register tile: `rows` × up to [`PANEL`] columns over `k` elements.
+/// Arguments of one register tile: up to [`GROUP_ROWS`] rows × up to [`PANEL`] columns over `k` elements.
 pub(crate) struct Tile<'a> {
-    /// Packed rows of the left operand, `stride` apart.
+    /// The group of rows of the left operand, as `left` says.
     pub(crate) a: &'a [f32],
-    pub(crate) stride: usize,
+    pub(crate) left: Left,
     pub(crate) rows: usize,
     pub(crate) k: usize,
     /// One panel, `[k, PANEL]`.
@@ -165,12 +165,53 @@ pub(crate) struct Tile<'a> {
     pub(crate) out_stride: usize,
 }
 
+/// How a group of rows of the left operand lies in memory. A pair of bf16 counts as one element.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    /// Where it came from, not copied: element `(i, k)` at `i * stride + k`.
+    Direct(usize),
+    /// Row after row: element `(i, k)` at `i * ROW_STRIDE + k`.
+    Rows,
+    /// Column after column: element `(i, k)` at `k * COLUMN_STRIDE + i`.
+    Columns,
+}
+
+/// Rows of a group: the height of the widest register tile.
+pub(crate) const GROUP_ROWS: usize = 14;
+/// Distance of rows: past the power of two, so that rows fall into different cache sets.
+pub(crate) const ROW_STRIDE: usize = K_BLOCK + 16;
+/// Distance of columns: whole cache lines.
+pub(crate) const COLUMN_STRIDE: usize = 16;
+
+/// Elements of scratch that hold a block of rows in either layout.
+const SCRATCH_LEN: usize = M_BLOCK.div_ceil(GROUP_ROWS)
+    * if K_BLOCK * COLUMN_STRIDE > GROUP_ROWS * ROW_STRIDE {
+        K_BLOCK * COLUMN_STRIDE
+    } else {
+        GROUP_ROWS * ROW_STRIDE
+    };
+
+impl Left {
+    /// Elements from one group to the next.
+    fn group_len(self) -> usize {
+        match self {
+            Left::Direct(stride) => GROUP_ROWS * stride,
+            Left::Rows => GROUP_ROWS * ROW_STRIDE,
+            Left::Columns => K_BLOCK * COLUMN_STRIDE,
+        }
+    }
+}
+
 impl Tile<'_> {
     /// Asserts that the operands hold what the tile will read.
     fn check(&self, format: Format) {
         let words = if format == Format::Bf16Pairs { self.k.div_ceil(2) } else { self.k };
-        assert!(self.rows > 0 && self.n > 0 && self.n <= PANEL);
-        assert!(self.a.len() >= (self.rows - 1) * self.stride + words);
+        assert!(self.rows > 0 && self.rows <= GROUP_ROWS && self.n > 0 && self.n <= PANEL);
+        assert!(match self.left {
+            Left::Direct(stride) => self.a.len() >= (self.rows - 1) * stride + words,
+            Left::Rows => self.a.len() >= (self.rows - 1) * ROW_STRIDE + words,
+            Left::Columns => self.a.len() >= (words - 1) * COLUMN_STRIDE + self.rows,
+        });
         assert!(self.b.len() >= words * PANEL);
     }
 }
@@ -178,9 +219,6 @@ impl Tile<'_> {
 thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
-
-/// Row stride of the scratch copy: past the power of two, so that rows fall into different cache sets.
-const A_STRIDE: usize = K_BLOCK + 16;
 
 /// Safety: `out` points at row `task.rows.start` of the result; the task's rows and columns are its own.
 unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) {
@@ -195,42 +233,61 @@ unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) 
         return;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(M_BLOCK * A_STRIDE, 0.0);
+        let left = pack::layout(&product.lhs, product.k_range.len(), rhs.format);
+        scratch.resize(SCRATCH_LEN, 0.0);
         for k0 in (0..product.k_range.len()).step_by(K_BLOCK) {
             let k = K_BLOCK.min(product.k_range.len() - k0);
-            let first = write == Write::Set && k0 == 0;
-            pack::copy_lhs(&product.lhs, task.rows.clone(), k0..k0 + k, rhs.format, scratch, A_STRIDE);
+            let fresh = write == Write::Set && k0 == 0;
+            let a = match left {
+                Left::Direct(stride) => &product.lhs.data[task.rows.start * stride..],
+                _ => {
+                    let ks = k0..k0 + k;
+                    pack::copy_lhs(&product.lhs, left, task.rows.clone(), ks, rhs.format, scratch);
+                    &scratch[..]
+                }
+            };
             for panel in task.panels.clone() {
                 let b = rhs.panel(panel, product.k_range.start + k0, k);
                 let column = panel * PANEL;
                 let n = PANEL.min(rhs.n - column);
-                // SAFETY: the caller's promise; columns `column .. column + n` are the task's.
-                unsafe {
-                    let out = out.add(column);
-                    let tile =
-                        Tile { a: scratch, stride: A_STRIDE, rows: n_rows, k, b, n, fresh: first, out, out_stride: rhs.n };
-                    tile.check(rhs.format);
-                    run_panel(&tile, rhs.format);
+                for first in (0..n_rows).step_by(GROUP_ROWS) {
+                    let a = &a[first / GROUP_ROWS * left.group_len()..];
+                    // SAFETY: the caller's promise; columns `column .. column + n` are the task's.
+                    unsafe {
+                        let tile = Tile {
+                            a,
+                            left,
+                            rows: GROUP_ROWS.min(n_rows - first),
+                            k,
+                            b,
+                            n,
+                            fresh,
+                            out: out.add(first * rhs.n + column),
+                            out_stride: rhs.n,
+                        };
+                        tile.check(rhs.format);
+                        run_tile(&tile, rhs.format);
+                    }
                 }
             }
         }
     });
 }
 
-/// All rows of a task against one panel.
+/// A group of rows against one panel.
 ///
 /// Safety: the tile is checked, and its part of the output is the caller's alone.
-unsafe fn run_panel(tile: &Tile, format: Format) {
+unsafe fn run_tile(tile: &Tile, format: Format) {
     // SAFETY: the caller's promise; the level was detected before it was chosen.
     unsafe {
         match (format, isa()) {
             #[cfg(target_arch = "x86_64")]
-            (Format::Bf16Pairs, _) => avx512::panel_bf16(tile),
+            (Format::Bf16Pairs, _) => avx512::tile_bf16(tile),
             #[cfg(target_arch = "x86_64")]
-            (_, Isa::Avx512) => avx512::panel_f32(tile),
+            (_, Isa::Avx512) => avx512::tile_f32(tile),
             #[cfg(target_arch = "x86_64")]
-            (_, Isa::Avx2) => avx2::panel_f32(tile),
-            _ => scalar::panel_f32(tile),
+            (_, Isa::Avx2) => avx2::tile_f32(tile),
+            _ => scalar::tile_f32(tile),
         }
     }
 }

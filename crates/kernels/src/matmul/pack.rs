@@ -1,7 +1,8 @@
 //! Packing of both operands: panels of the right one, rounded row copies of the left one.
 
-use super::{Lhs, PANEL};
+use super::{COLUMN_STRIDE, GROUP_ROWS, K_BLOCK, Left, Lhs, PANEL, ROW_STRIDE};
 use crate::cpu::cpu;
+use crate::lanes::per_isa;
 use crate::threads::run_chunks;
 use std::ops::Range;
 
@@ -37,6 +38,9 @@ impl Format {
     }
 }
 
+/// f32 of a cache line.
+const LINE: usize = 16;
+
 /// A right operand `[k, n]` in panels of [`PANEL`] columns, zero-padded at the right and, for pairs, at the end of `k`.
 pub struct Packed {
     /// Rows of the operand: the length of the sums.
@@ -45,13 +49,16 @@ pub struct Packed {
     pub n: usize,
     /// Storage of the elements.
     pub format: Format,
+    /// The panels, from `start` on.
     data: Vec<f32>,
+    /// First element on a cache line: a load of a panel row never straddles two.
+    start: usize,
 }
 
 impl Packed {
     /// An empty buffer that `pack_*` fills; its memory is reused from call to call.
     pub fn new() -> Self {
-        Packed { k: 0, n: 0, format: Format::F32, data: Vec::new() }
+        Packed { k: 0, n: 0, format: Format::F32, data: Vec::new(), start: 0 }
     }
 
     /// Packs the row-major matrix `b [k, n]`.
@@ -64,25 +71,37 @@ impl Packed {
         self.pack(w, k, n, format, 1, k);
     }
 
-    fn pack(&mut self, b: &[f32], k: usize, n: usize, format: Format, k_stride: usize, n_stride: usize) {
+    fn pack(
+        &mut self,
+        b: &[f32],
+        k: usize,
+        n: usize,
+        format: Format,
+        k_stride: usize,
+        n_stride: usize,
+    ) {
         assert_eq!(b.len(), k * n, "operand [{k}, {n}]");
         (self.k, self.n, self.format) = (k, n, format);
         let panel_len = rows_of(k, format) * PANEL;
-        self.data.resize(n.div_ceil(PANEL) * panel_len, 0.0);
+        let len = n.div_ceil(PANEL) * panel_len;
+        self.data.resize(len + LINE - 1, 0.0);
+        self.start = self.data.as_ptr().align_offset(4 * LINE).min(LINE - 1);
         if panel_len == 0 {
             return;
         }
-        run_chunks(&mut self.data, panel_len, |panel, out| {
+        run_chunks(&mut self.data[self.start..self.start + len], panel_len, |panel, out| {
             let column = panel * PANEL;
             let width = PANEL.min(n - column);
             match (n_stride, format) {
                 (1, Format::Bf16Pairs) => pairs(out, k, width, |i, j| b[i * k_stride + column + j]),
-                (_, Format::Bf16Pairs) => pairs(out, k, width, |i, j| b[i + (column + j) * n_stride]),
+                (_, Format::Bf16Pairs) => {
+                    pairs(out, k, width, |i, j| b[i + (column + j) * n_stride])
+                }
                 (1, _) => copy_rows(&b[column..], k, k_stride, width, out),
                 _ => copy_columns(&b[column * n_stride..], k, n_stride, width, out),
             }
             if format == Format::RoundedF32 {
-                out.iter_mut().for_each(|v| *v = round_bf16(*v));
+                round_in_place(out);
             }
         });
     }
@@ -97,7 +116,8 @@ impl Packed {
             }
             _ => (k0, k0 + k),
         };
-        &self.data[(panel * rows + from) * PANEL..(panel * rows + to) * PANEL]
+        let start = self.start + panel * rows * PANEL;
+        &self.data[start + from * PANEL..start + to * PANEL]
     }
 }
 
@@ -112,10 +132,17 @@ fn rows_of(k: usize, format: Format) -> usize {
     if format == Format::Bf16Pairs { k.div_ceil(2) } else { k }
 }
 
-fn copy_rows(b: &[f32], k: usize, k_stride: usize, width: usize, out: &mut [f32]) {
-    for (i, row) in out.chunks_exact_mut(PANEL).enumerate().take(k) {
-        row[..width].copy_from_slice(&b[i * k_stride..i * k_stride + width]);
-        row[width..].fill(0.0);
+per_isa! {
+    fn copy_rows(b: &[f32], k: usize, k_stride: usize, width: usize, out: &mut [f32]) {
+        for (i, row) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate().take(k) {
+            let from = &b[i * k_stride..i * k_stride + width];
+            if let Ok(whole) = <&[f32; PANEL]>::try_from(from) {
+                *row = *whole;
+            } else {
+                row[..width].copy_from_slice(from);
+                row[width..].fill(0.0);
+            }
+        }
     }
 }
 
@@ -158,61 +185,133 @@ pub(super) fn round_bf16(x: f32) -> f32 {
     f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xffff_0000 } else { rounded })
 }
 
-/// Copies rows `rows`, columns `ks` of the left operand into `scratch`, `stride` apart, rounded as `format` wants.
-/// Pairs take half of the row. Scratch past the last column is left as it is, but the odd element of a last pair is zero.
-pub(super) fn copy_lhs(lhs: &Lhs, rows: Range<usize>, ks: Range<usize>, format: Format, scratch: &mut [f32], stride: usize) {
-    let k = ks.len();
-    if lhs.col_stride == 1 {
+/// How a product over `k` elements reads its left operand: where it lies if a whole row is one block,
+/// else from a copy laid out as the operand is, so that copying is straight.
+pub(super) fn layout(lhs: &Lhs, k: usize, format: Format) -> Left {
+    match lhs.col_stride {
+        1 if format == Format::F32 && k <= K_BLOCK => Left::Direct(lhs.row_stride),
+        1 => Left::Rows,
+        _ => Left::Columns,
+    }
+}
+
+/// Copies rows `rows`, columns `ks` of the left operand into `scratch`, in groups as `left` says,
+/// rounded as `format` wants. What no element lands on is left as it is, but the odd element of a
+/// last pair is zero.
+pub(super) fn copy_lhs(
+    lhs: &Lhs,
+    left: Left,
+    rows: Range<usize>,
+    ks: Range<usize>,
+    format: Format,
+    scratch: &mut [f32],
+) {
+    if left == Left::Rows {
         for (i, row) in rows.enumerate() {
             let at = row * lhs.row_stride + ks.start;
-            let src = &lhs.data[at..at + k];
-            let dst = &mut scratch[i * stride..i * stride + k];
+            let src = &lhs.data[at..at + ks.len()];
+            let dst = &mut scratch[i * ROW_STRIDE..i * ROW_STRIDE + ks.len()];
             match format {
                 Format::F32 => dst.copy_from_slice(src),
-                Format::RoundedF32 => dst.iter_mut().zip(src).for_each(|(d, s)| *d = round_bf16(*s)),
+                Format::RoundedF32 => round_row(src, dst),
                 Format::Bf16Pairs => pack_pairs(src, dst),
             }
         }
-    } else {
-        copy_transposed(lhs, rows.clone(), ks, scratch, stride);
-        if format != Format::F32 {
-            for i in 0..rows.len() {
-                let row = &mut scratch[i * stride..i * stride + k];
-                row.iter_mut().for_each(|v| *v = round_bf16(*v));
-                if format == Format::Bf16Pairs {
-                    pack_pairs_in_place(row);
+        return;
+    }
+    for (group, first) in rows.clone().step_by(GROUP_ROWS).enumerate() {
+        let rows = first..(first + GROUP_ROWS).min(rows.end);
+        let scratch = &mut scratch[group * Left::Columns.group_len()..];
+        copy_columns_of_group(lhs, rows, ks.clone(), format, scratch);
+    }
+}
+
+/// One group of rows, column after column.
+fn copy_columns_of_group(
+    lhs: &Lhs,
+    rows: Range<usize>,
+    ks: Range<usize>,
+    format: Format,
+    scratch: &mut [f32],
+) {
+    let column = |k: usize| k * lhs.col_stride + rows.start * lhs.row_stride;
+    if lhs.row_stride == 1 && format != Format::Bf16Pairs {
+        // Whole lanes where the operand has them: what lands past the group is never read.
+        let (mut whole, ks_start) = (ks.len(), ks.start);
+        while whole > 0 && column(ks_start + whole - 1) + COLUMN_STRIDE > lhs.data.len() {
+            whole -= 1;
+        }
+        copy_lanes(
+            &lhs.data[column(ks_start).min(lhs.data.len())..],
+            lhs.col_stride,
+            format == Format::RoundedF32,
+            &mut scratch[..whole * COLUMN_STRIDE],
+        );
+        for k in whole..ks.len() {
+            let at = column(ks_start + k);
+            let dst = &mut scratch[k * COLUMN_STRIDE..k * COLUMN_STRIDE + rows.len()];
+            dst.copy_from_slice(&lhs.data[at..at + rows.len()]);
+            if format == Format::RoundedF32 {
+                dst.iter_mut().for_each(|v| *v = round_bf16(*v));
+            }
+        }
+        return;
+    }
+    let at = |i: usize, k: usize| lhs.data[column(k) + i * lhs.row_stride];
+    let n_words = if format == Format::Bf16Pairs { ks.len().div_ceil(2) } else { ks.len() };
+    for (word, dst) in scratch.chunks_exact_mut(COLUMN_STRIDE).take(n_words).enumerate() {
+        for (i, slot) in dst.iter_mut().take(rows.len()).enumerate() {
+            *slot = match format {
+                Format::F32 => at(i, ks.start + word),
+                Format::RoundedF32 => round_bf16(at(i, ks.start + word)),
+                Format::Bf16Pairs => {
+                    let k = ks.start + 2 * word;
+                    pair(at(i, k), if k + 1 < ks.end { at(i, k + 1) } else { 0.0 })
                 }
+            };
+        }
+    }
+}
+
+per_isa! {
+    /// Copies [`COLUMN_STRIDE`] elements from every `stride`-th of `src` on to `dst`.
+    fn copy_lanes(src: &[f32], stride: usize, rounded: bool, dst: &mut [f32]) {
+        for (k, dst) in dst.as_chunks_mut::<COLUMN_STRIDE>().0.iter_mut().enumerate() {
+            let src = &src[k * stride..k * stride + COLUMN_STRIDE];
+            if rounded {
+                for lane in 0..COLUMN_STRIDE {
+                    dst[lane] = round_bf16(src[lane]);
+                }
+            } else {
+                dst.copy_from_slice(src);
             }
         }
     }
 }
 
-fn copy_transposed(lhs: &Lhs, rows: Range<usize>, ks: Range<usize>, scratch: &mut [f32], stride: usize) {
-    for k0 in (0..ks.len()).step_by(16) {
-        let end = (k0 + 16).min(ks.len());
-        for k in k0..end {
-            let at = (ks.start + k) * lhs.col_stride + rows.start * lhs.row_stride;
-            if lhs.row_stride == 1 {
-                let src = &lhs.data[at..at + rows.len()];
-                src.iter().enumerate().for_each(|(i, v)| scratch[i * stride + k] = *v);
-            } else {
-                (0..rows.len()).for_each(|i| scratch[i * stride + k] = lhs.data[at + i * lhs.row_stride]);
-            }
+per_isa! {
+    fn round_in_place(x: &mut [f32]) {
+        for x in x {
+            *x = round_bf16(*x);
         }
     }
+}
+
+per_isa! {
+    fn round_row(src: &[f32], dst: &mut [f32]) {
+        for (dst, &src) in dst.iter_mut().zip(src) {
+            *dst = round_bf16(src);
+        }
+    }
+}
+
+/// Two bf16 in the place of one f32.
+fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16)
 }
 
 fn pack_pairs(src: &[f32], dst: &mut [f32]) {
-    for (pair, two) in src.chunks(2).enumerate() {
-        let high = two.get(1).map_or(0, |v| bf16_bits(*v));
-        dst[pair] = f32::from_bits(u32::from(bf16_bits(two[0])) | u32::from(high) << 16);
-    }
-}
-
-fn pack_pairs_in_place(row: &mut [f32]) {
-    for pair in 0..row.len().div_ceil(2) {
-        let low = bf16_bits(row[2 * pair]);
-        let high = row.get(2 * pair + 1).map_or(0, |v| bf16_bits(*v));
-        row[pair] = f32::from_bits(u32::from(low) | u32::from(high) << 16);
+    for (two, dst) in src.chunks(2).zip(dst) {
+        *dst = pair(two[0], two.get(1).copied().unwrap_or(0.0));
     }
 }

@@ -39,8 +39,16 @@ fn worst(got: &[f32], want: &[f64]) -> f64 {
 }
 
 /// (m, k, n): tails in every direction, more than one block of each.
-const SIZES: &[(usize, usize, usize)] =
-    &[(1, 1, 1), (1, 300, 33), (3, 7, 31), (14, 64, 32), (15, 65, 64), (29, 257, 100), (85, 31, 65), (200, 513, 47)];
+const SIZES: &[(usize, usize, usize)] = &[
+    (1, 1, 1),
+    (1, 300, 33),
+    (3, 7, 31),
+    (14, 64, 32),
+    (15, 65, 64),
+    (29, 257, 100),
+    (85, 31, 65),
+    (200, 513, 47),
+];
 
 #[test]
 fn every_level_and_layout_equals_the_definition() {
@@ -154,7 +162,11 @@ fn a_range_of_k_equals_the_product_of_that_range() {
     rhs.pack_rows(&b, k, n, Format::F32);
     let lhs = Lhs { data: &a[20..], row_stride: k, col_stride: 1 };
     let mut out = vec![0.0; m * n];
-    matmul_batch(&[Product { lhs, m, rhs: &rhs, k_range: 20..77, out_start: 0 }], &mut out, Write::Set);
+    matmul_batch(
+        &[Product { lhs, m, rhs: &rhs, k_range: 20..77, out_start: 0 }],
+        &mut out,
+        Write::Set,
+    );
     let part: Vec<f32> = (0..m).flat_map(|i| a[i * k + 20..i * k + 77].to_vec()).collect();
     assert!(worst(&out, &plain(&part, &b[20 * n..77 * n], m, 57, n)) < 1e-5);
 }
@@ -162,7 +174,9 @@ fn a_range_of_k_equals_the_product_of_that_range() {
 #[test]
 #[ignore = "prints speed"]
 fn speed() {
-    for (m, k, n) in [(2048, 512, 1408), (2048, 512, 512), (4096, 128, 128), (512, 192, 96), (8, 512, 512)] {
+    for (m, k, n) in
+        [(2048, 512, 1408), (2048, 512, 512), (4096, 128, 128), (512, 192, 96), (8, 512, 512)]
+    {
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
         let at = transpose(&a, m, k);
         for format in [Format::F32, Format::RoundedF32, Format::Bf16Pairs] {
@@ -179,7 +193,9 @@ fn speed() {
             let packing = time(&mut || rhs.pack_transposed(&b, k, n, format));
             let rows = time(&mut || matmul(Lhs::rows(&a, k), m, &rhs, &mut out, Write::Set));
             let cols = time(&mut || matmul(Lhs::transposed(&at, m), m, &rhs, &mut out, Write::Set));
-            println!("{m}x{k}x{n} {format:?}: {rows:.0} GF/s, transposed {cols:.0}, pack as {packing:.0}");
+            println!(
+                "{m}x{k}x{n} {format:?}: {rows:.0} GF/s, transposed {cols:.0}, pack as {packing:.0}"
+            );
         }
     }
 }
