@@ -20,6 +20,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod gate;
 mod lanes;
+pub mod limits;
 pub mod math;
 pub mod matmul;
 pub mod rms_norm;
