@@ -1,3 +1,23 @@
+//! The `fathom` program: reads the command line, runs one command, says how it ended.
 #![forbid(unsafe_code)]
-//! The `fathom` program.
-fn main() {}
+
+mod command;
+mod failure;
+mod interrupt;
+mod output;
+mod progress;
+mod terminal;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match command::Cli::try_parse() {
+        Ok(cli) => cli.command.run(),
+        Err(error) => {
+            let _ = error.print(); // nobody is left to tell
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    outcome.map_or_else(failure::Failure::report, |()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,65 @@
+//! How a command ends badly: what is said on stderr, and the exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Exit code of work that was stopped by Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was asked for something that makes no sense: exit code 2.
+    Usage(String),
+    /// It tried and could not: exit code 1.
+    Failed(String),
+    /// It was stopped, and this is how to go on: exit code 130.
+    Interrupted(String),
+    /// Whoever read the output went away: silence, exit code 0.
+    ReaderGone,
+}
+
+impl Failure {
+    /// A failure with a line of advice.
+    pub(crate) fn hinted(what: impl Display, hint: impl Display) -> Failure {
+        Failure::Failed(format!("{what}\nhint: {hint}"))
+    }
+
+    /// Tells the person, and returns the code for the caller.
+    pub(crate) fn report(self) -> ExitCode {
+        let (text, code) = match self {
+            Failure::Usage(text) => (format!("error: {text}"), 2),
+            Failure::Failed(text) => (format!("error: {text}"), 1),
+            Failure::Interrupted(text) => (text, INTERRUPTED),
+            Failure::ReaderGone => return ExitCode::SUCCESS,
+        };
+        crate::output::to_stderr(&format!("{text}\n"));
+        ExitCode::from(code)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => Failure::Failed(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+macro_rules! from_library_error {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::Failed(error.to_string())
+            }
+        }
+    )*};
+}
+from_library_error!(
+    fathom_model::Error,
+    fathom_text::Error,
+    fathom_train::Error,
+    fathom_train::recipe::RecipeError,
+    fathom_train::run_dir::RunDirError
+);
