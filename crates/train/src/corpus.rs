@@ -26,7 +26,11 @@ pub(crate) enum Corpus {
 impl Corpus {
     /// The corpus that `data` names: `task-corpus`, or a folder. `settings` shape the generated one;
     /// none takes those of the recipe's first pre-training stage.
-    pub(crate) fn open(work: &mut Work, data: &str, settings: Option<&CorpusSettings>) -> Result<Corpus, Error> {
+    pub(crate) fn open(
+        work: &mut Work,
+        data: &str,
+        settings: Option<&CorpusSettings>,
+    ) -> Result<Corpus, Error> {
         let seed = work.recipe.seed;
         let sources = match (&work.recipe.task, data) {
             (Task::Sources(sources), "task-corpus") => Some(sources.clone()),
@@ -43,7 +47,12 @@ impl Corpus {
                 ..SourceOptions::with_extensions(&extensions)
             };
             let tree = read_sources(&work.source_folder(&sources.folder), &options)?;
-            work.note(format!("{} files read from `{}`; {}", tree.files.len(), sources.folder, tree.skipped));
+            work.note(format!(
+                "{} files read from `{}`; {}",
+                tree.files.len(),
+                sources.folder,
+                tree.skipped
+            ));
             return Ok(Corpus::Files { seed, tree });
         }
         let first = || {
@@ -74,7 +83,12 @@ impl Corpus {
     }
 
     /// Training tokens: at least `n_tokens` of a generated corpus, all of a folder.
-    pub(crate) fn train_tokens(&self, tokenizer: &Tokenizer, n_tokens: usize, fim_rate: f64) -> Result<PackedSet, Error> {
+    pub(crate) fn train_tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        n_tokens: usize,
+        fim_rate: f64,
+    ) -> Result<PackedSet, Error> {
         let (bos, eos) = (tokenizer.special_id(special::BOS)?, tokenizer.special_id(special::EOS)?);
         let mut set = PackedSet::default();
         match self {
@@ -92,7 +106,9 @@ impl Corpus {
                 let documents: Vec<Vec<u32>> = tree
                     .train()
                     .enumerate()
-                    .map(|(i, file)| encode_fim(tokenizer, &file.text, fim_rate, &[*seed, i as u64]))
+                    .map(|(i, file)| {
+                        encode_fim(tokenizer, &file.text, fim_rate, &[*seed, i as u64])
+                    })
                     .collect::<Result<_, Error>>()?;
                 push_all(&mut set, documents, bos, eos);
             }
@@ -101,7 +117,11 @@ impl Corpus {
     }
 
     /// Held-out tokens, and the number of bytes of their text.
-    pub(crate) fn held_out_tokens(&self, tokenizer: &Tokenizer, n_tokens: usize) -> Result<(PackedSet, usize), Error> {
+    pub(crate) fn held_out_tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        n_tokens: usize,
+    ) -> Result<(PackedSet, usize), Error> {
         let (bos, eos) = (tokenizer.special_id(special::BOS)?, tokenizer.special_id(special::EOS)?);
         let mut set = PackedSet::default();
         let mut n_bytes = 0;
@@ -134,7 +154,12 @@ fn push_all(set: &mut PackedSet, documents: Vec<Vec<u32>>, bos: u32, eos: u32) {
     }
 }
 
-fn encode_fim(tokenizer: &Tokenizer, text: &str, rate: f64, key: &[u64]) -> Result<Vec<u32>, Error> {
+fn encode_fim(
+    tokenizer: &Tokenizer,
+    text: &str,
+    rate: f64,
+    key: &[u64],
+) -> Result<Vec<u32>, Error> {
     let mut ids = Vec::new();
     for piece in fim::cut_for_fim(text, rate, key).pieces() {
         match piece {

@@ -44,8 +44,10 @@ mod tests {
     #[test]
     fn the_majority_decides_and_ties_go_to_the_first() {
         let vote = |answers: &[&str]| {
-            let answers: Vec<_> =
-                answers.iter().map(|a| (!a.is_empty()).then(|| (a.to_string(), *a == "5"))).collect();
+            let answers: Vec<_> = answers
+                .iter()
+                .map(|a| (!a.is_empty()).then(|| (a.to_string(), *a == "5")))
+                .collect();
             majority(&answers)
         };
         assert!(vote(&["4", "5", "5"]));

@@ -58,7 +58,13 @@ impl Learner {
         model.pack(precision, true);
         let sizes: Vec<usize> = model.weights().iter().map(|w| w.n_elements()).collect();
         let optimizer = Optimizer::new(&model, settings);
-        Learner { model, optimizer, gradients: Gradients::new(&sizes), precision, loads: Vec::new() }
+        Learner {
+            model,
+            optimizer,
+            gradients: Gradients::new(&sizes),
+            precision,
+            loads: Vec::new(),
+        }
     }
 
     /// Precision of the products.
@@ -84,7 +90,8 @@ impl Learner {
         {
             let balance = extras.balance.map(|(alpha, sequences)| Balance { alpha, sequences });
             let forward = model.forward(&tape, Rows::Packed(rows), balance);
-            result.log_probs = op::linear_log_probs(&tape, &forward.hidden, model.head(), scored, dloss);
+            result.log_probs =
+                op::linear_log_probs(&tape, &forward.hidden, model.head(), scored, dloss);
             loads = forward.loads;
             if extras.mtp_weight > 0.0
                 && let Some(mtp) =
@@ -97,8 +104,13 @@ impl Learner {
                 };
                 // The divisor is the number of next tokens, not of tokens after next (V3, eq. 24).
                 let gradient = -extras.mtp_weight / scored.rows.len() as f32;
-                let log_probs =
-                    op::linear_log_probs(&tape, &mtp.hidden, model.head(), &scored_after, |_, _| gradient);
+                let log_probs = op::linear_log_probs(
+                    &tape,
+                    &mtp.hidden,
+                    model.head(),
+                    &scored_after,
+                    |_, _| gradient,
+                );
                 result.mtp_loss_sum = -log_probs.iter().map(|p| f64::from(*p)).sum::<f64>();
                 result.n_mtp = log_probs.len();
                 loads.extend(mtp.loads);
@@ -147,7 +159,11 @@ impl Learner {
     }
 
     /// Reads what [`Learner::save`] wrote.
-    pub fn open(dir: &Path, precision: Precision, settings: &OptimizerSettings) -> Result<Self, Error> {
+    pub fn open(
+        dir: &Path,
+        precision: Precision,
+        settings: &OptimizerSettings,
+    ) -> Result<Self, Error> {
         let mut learner = Learner::new(open_model(dir)?, precision, settings);
         learner.optimizer.load(&dir.join("optimizer.safetensors"))?;
         Ok(learner)

@@ -53,7 +53,12 @@ impl Optimizer {
 
     /// One update; returns the global norm of the gradient before clipping.
     /// The model must be packed again afterwards.
-    pub fn update(&mut self, model: &mut Model, gradients: &mut Gradients, learning_rate: f64) -> f64 {
+    pub fn update(
+        &mut self,
+        model: &mut Model,
+        gradients: &mut Gradients,
+        learning_rate: f64,
+    ) -> f64 {
         self.updates += 1;
         let all = gradients.all();
         let norm = adamw::global_norm(&[all]);
@@ -70,7 +75,9 @@ impl Optimizer {
         let mut moments = self.state.split(&self.sizes);
         let mut at = 0;
         let mut tensors = Vec::with_capacity(self.sizes.len());
-        for ((weight, role), size) in model.weights_mut().iter_mut().zip(&self.roles).zip(&self.sizes) {
+        for ((weight, role), size) in
+            model.weights_mut().iter_mut().zip(&self.roles).zip(&self.sizes)
+        {
             let (grad, moments) = (&all[at..at + size], moments.next());
             at += size;
             let Some(moments) = moments else { break };
@@ -87,11 +94,15 @@ impl Optimizer {
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let total: usize = self.sizes.iter().sum();
         let tensor = |name: &str, which: usize| match &self.state {
-            State::F32(moments) => {
-                TensorSource::from_f32(name, Dtype::F32, &[total], Cow::Borrowed(&moments[which][..]))
-            }
+            State::F32(moments) => TensorSource::from_f32(
+                name,
+                Dtype::F32,
+                &[total],
+                Cow::Borrowed(&moments[which][..]),
+            ),
             State::Bf16(moments) => {
-                let bytes: Vec<u8> = moments[which].iter().flat_map(|bits| bits.to_le_bytes()).collect();
+                let bytes: Vec<u8> =
+                    moments[which].iter().flat_map(|bits| bits.to_le_bytes()).collect();
                 TensorSource::from_bytes(name, Dtype::BF16, &[total], bytes)
             }
         };
@@ -102,7 +113,8 @@ impl Optimizer {
 
     /// Reads what [`Optimizer::save`] wrote into an optimizer of the same model and settings.
     pub fn load(&mut self, path: &Path) -> Result<(), Error> {
-        let damaged = |found: String, expected| Error::Damaged { path: path.into(), found, expected };
+        let damaged =
+            |found: String, expected| Error::Damaged { path: path.into(), found, expected };
         let file = SafeTensors::open(path)?;
         let total: usize = self.sizes.iter().sum();
         for (which, name) in ["first_moment", "second_moment"].into_iter().enumerate() {
@@ -114,15 +126,19 @@ impl Optimizer {
             }
         }
         let updates = file.metadata().get("updates").cloned().unwrap_or_default();
-        self.updates =
-            updates.parse().map_err(|_| damaged(format!("`updates` = `{updates}`"), "a number of updates"))?;
+        self.updates = updates
+            .parse()
+            .map_err(|_| damaged(format!("`updates` = `{updates}`"), "a number of updates"))?;
         Ok(())
     }
 }
 
 impl State {
     /// The moments of each weight in order.
-    fn split<'s>(&'s mut self, sizes: &'s [usize]) -> Box<dyn Iterator<Item = adamw::Moments<'s>> + 's> {
+    fn split<'s>(
+        &'s mut self,
+        sizes: &'s [usize],
+    ) -> Box<dyn Iterator<Item = adamw::Moments<'s>> + 's> {
         match self {
             State::F32([first, second]) => {
                 let (mut first, mut second) = (&mut first[..], &mut second[..]);

@@ -112,10 +112,12 @@ impl Prompts {
         match self {
             Prompts::Files { train, .. } => train[(index % train.len() as u64) as usize].clone(),
             Prompts::Generated { mix, seed } => {
-                let kinds: Vec<(&str, f64)> = prompts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+                let kinds: Vec<(&str, f64)> =
+                    prompts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
                 let shares: Vec<f64> = kinds.iter().map(|(_, share)| *share).collect();
                 let is_general = !kinds.is_empty()
-                    && kinds[Rng::from_key(&[*seed, index, 0x6d69_78]).weighted(&shares)].0 == "general";
+                    && kinds[Rng::from_key(&[*seed, index, 0x6d69_78]).weighted(&shares)].0
+                        == "general";
                 match task::task("general").filter(|_| is_general) {
                     Some(general) => Item::Generated(general.problem(*seed, Split::Train, index)),
                     None => Item::Generated(problem_from(mix, *seed, Split::Train, index)),
@@ -140,12 +142,20 @@ fn read_items(path: &str) -> Result<Vec<Item>, Error> {
     Ok(set
         .problems
         .into_iter()
-        .map(|p| Item::Question { question: p.question, worked: Some(p.reasoning), gold: p.final_answer })
+        .map(|p| Item::Question {
+            question: p.question,
+            worked: Some(p.reasoning),
+            gold: p.final_answer,
+        })
         .collect())
 }
 
 /// Token ids of a question in a template, up to where the model answers.
-pub fn prompt_ids(tokenizer: &Tokenizer, template: Template, question: &str) -> Result<Vec<u32>, Error> {
+pub fn prompt_ids(
+    tokenizer: &Tokenizer,
+    template: Template,
+    question: &str,
+) -> Result<Vec<u32>, Error> {
     Ok(chat::render(tokenizer, &[Message::user(question)], chat_format(template))?)
 }
 

@@ -14,13 +14,26 @@ use std::time::Instant;
 ///
 /// Errors: `Interrupted` once the observer wants a stop and everything is saved; all others leave
 /// what was saved before.
-pub fn run(recipe: &Recipe, root: &Path, start: Start, observer: &mut dyn Observer) -> Result<Results, Error> {
+pub fn run(
+    recipe: &Recipe,
+    root: &Path,
+    start: Start,
+    observer: &mut dyn Observer,
+) -> Result<Results, Error> {
     let (dir, state) = RunDir::open(root, recipe, start)?;
     let logs = Logs::open(&dir, &state)?;
     let results = read_results(&dir);
     let earlier_wall_s = state.wall_s;
-    let mut work =
-        Work { recipe, dir: &dir, state, logs, observer, results, started: Instant::now(), earlier_wall_s };
+    let mut work = Work {
+        recipe,
+        dir: &dir,
+        state,
+        logs,
+        observer,
+        results,
+        started: Instant::now(),
+        earlier_wall_s,
+    };
     let of = recipe.stages.len();
     for (idx, stage) in recipe.stages.iter().enumerate() {
         if work.state.is_done(&stage.name) {
@@ -38,7 +51,11 @@ pub fn run(recipe: &Recipe, root: &Path, start: Start, observer: &mut dyn Observ
         stage::run(&mut work, stage)?;
         finish_stage(&mut work, &stage.name)?;
         let wall_s = began.elapsed().as_secs_f64();
-        work.observer.event(&Event::StageDone { stage: stage.name.clone(), wall_s, figures: Vec::new() });
+        work.observer.event(&Event::StageDone {
+            stage: stage.name.clone(),
+            wall_s,
+            figures: Vec::new(),
+        });
     }
     let results = current(&work);
     write_outcome(&work, &results)?;

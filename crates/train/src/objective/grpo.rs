@@ -95,7 +95,8 @@ mod tests {
         let grpo = Grpo { clip_low: 0.2, clip_high: 0.28, kl_weight: 0.04 };
         for policy in [-3.0, -1.1, -1.0, -0.95, -0.2] {
             for advantage in [-1.5, 0.0, 0.7] {
-                let at = |policy| grpo.token(Token { policy, old: -1.0, reference: -1.3, advantage });
+                let at =
+                    |policy| grpo.token(Token { policy, old: -1.0, reference: -1.3, advantage });
                 let step = 1e-6;
                 let numeric = (at(policy + step).loss - at(policy - step).loss) / (2.0 * step);
                 assert!((at(policy).gradient - numeric).abs() < 1e-6, "{policy} {advantage}");

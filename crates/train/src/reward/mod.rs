@@ -74,7 +74,8 @@ fn format(judged: &Judged) -> f64 {
 
 /// Whether `text` is one pair of `<answer>` tags around something, and nothing else.
 fn tagged_answer(text: &str) -> bool {
-    let inner = text.trim().strip_prefix("<answer>").and_then(|rest| rest.strip_suffix("</answer>"));
+    let inner =
+        text.trim().strip_prefix("<answer>").and_then(|rest| rest.strip_suffix("</answer>"));
     inner.is_some_and(|inner| !inner.trim().is_empty() && !inner.contains("answer>"))
 }
 
@@ -101,7 +102,8 @@ mod tests {
     #[test]
     fn every_reward_is_finite_and_deterministic() {
         for reward in REWARDS {
-            for response in ["", " <think> a </think> <answer> 5 </answer>", "</think>", "\\boxed{"] {
+            for response in ["", " <think> a </think> <answer> 5 </answer>", "</think>", "\\boxed{"]
+            {
                 let score = judge(reward.name, response, false);
                 assert!((0.0..=1.0).contains(&score), "{} of {response:?}", reward.name);
                 assert_eq!(score, judge(reward.name, response, false));

@@ -36,14 +36,24 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Ablation) -> Result<(
             .map_err(|source| Error::Model { what: settings.model.clone(), source })?;
         let mut learner = Learner::new(model, work.precision(), &settings.optimizer);
         // Only the bias update differs: neither arm has a balance loss.
-        let training = Pretrain { bias_update_speed: speed, balance_alpha: 0.0, mtp_weight: 0.0, ..Pretrain::default() };
+        let training = Pretrain {
+            bias_update_speed: speed,
+            balance_alpha: 0.0,
+            mtp_weight: 0.0,
+            ..Pretrain::default()
+        };
         let (mut loads, mut loss) = (Vec::new(), 0.0);
         for step in 1..=settings.steps {
             let start = Instant::now();
-            let rate = settings.schedule.learning_rate(settings.optimizer.learning_rate, step, settings.steps);
+            let rate = settings.schedule.learning_rate(
+                settings.optimizer.learning_rate,
+                step,
+                settings.steps,
+            );
             let figures = train_step(&mut learner, &set, &plan, step, &training, rate)
                 .map_err(|error| at_stage(error, stage))?;
-            let of = |wanted: &str| figures.iter().find(|(name, _)| *name == wanted).map(|(_, v)| *v);
+            let of =
+                |wanted: &str| figures.iter().find(|(name, _)| *name == wanted).map(|(_, v)| *v);
             loss = of(name::LOSS).unwrap_or(f64::NAN);
             loads.extend(of(name::EXPERT_LOAD));
             work.logs.metrics(&Record::new(&name_of_arm, step, &figures))?;

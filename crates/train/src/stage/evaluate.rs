@@ -18,7 +18,8 @@ const SAMPLES_KEPT: usize = 8;
 
 pub(super) fn run(work: &mut Work, stage: &str, settings: &Evaluate) -> Result<(), Error> {
     let prompts = Prompts::open(&work.recipe.task, work.recipe.seed, stage)?;
-    let items: Vec<Item> = (0..settings.problems as u64).map_while(|i| prompts.held_out(i)).collect();
+    let items: Vec<Item> =
+        (0..settings.problems as u64).map_while(|i| prompts.held_out(i)).collect();
     let keyed: Vec<(u64, &Item)> = (0..).zip(&items).collect();
     for (at, model_stage) in settings.models.iter().enumerate() {
         let start = Instant::now();
@@ -81,7 +82,13 @@ fn measure(items: &[Item], groups: &[Group], plan: &SamplingPlan) -> ModelResult
             tokens += group.answers[i].tokens.len() as f64 / k as f64;
             cut += f64::from(u8::from(group.answers[i].finish == Finish::Length)) / k as f64;
             languages.extend(language_of_reasoning(judged.reasoning, item.language()));
-            finals.push(judged.complete.then(|| item.final_answer(judged.response)).flatten().map(|a| (a, right)));
+            finals.push(
+                judged
+                    .complete
+                    .then(|| item.final_answer(judged.response))
+                    .flatten()
+                    .map(|a| (a, right)),
+            );
         }
         pass_1 += pass_at_k(k, n_correct, 1);
         pass_k += pass_at_k(k, n_correct, k);

@@ -70,15 +70,20 @@ fn pairs_of(work: &mut Work, stage: &str, source: &SftSource) -> Result<Vec<Pair
     };
     match (source, &work.recipe.task) {
         (SftSource::ColdStart(settings), Task::Arithmetic(mix)) => {
-            Ok((0..endless(settings.count)?).map(|i| dialogue(corpus::cold_start(seed, i, mix))).collect())
+            Ok((0..endless(settings.count)?)
+                .map(|i| dialogue(corpus::cold_start(seed, i, mix)))
+                .collect())
         }
-        (SftSource::General(settings), _) => {
-            Ok((0..endless(settings.count)?).map(|i| dialogue(corpus::general_dialogue(seed, i))).collect())
-        }
+        (SftSource::General(settings), _) => Ok((0..endless(settings.count)?)
+            .map(|i| dialogue(corpus::general_dialogue(seed, i)))
+            .collect()),
         (SftSource::Samples(settings), _) => {
             let path = samples::path_in(&work.dir.checkpoint(&settings.stage));
             let kept = samples::read(&path, settings.count)?;
-            Ok(kept.into_iter().map(|s| Pair { question: s.question, response: s.response }).collect())
+            Ok(kept
+                .into_iter()
+                .map(|s| Pair { question: s.question, response: s.response })
+                .collect())
         }
         (SftSource::Task(settings), _) => {
             let prompts = Prompts::open(&work.recipe.task, seed, stage)?;

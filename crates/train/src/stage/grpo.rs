@@ -70,7 +70,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         let judged = judge(items, groups, &rewards, settings);
         let mut figures = figures_of(&judged, settings);
         let n_tokens = judged.iter().flat_map(|j| &j.group.answers).map(|a| a.tokens.len()).sum();
-        let rate = settings.schedule.learning_rate(settings.optimizer.learning_rate, step, settings.steps);
+        let rate =
+            settings.schedule.learning_rate(settings.optimizer.learning_rate, step, settings.steps);
         figures.extend(update(&mut learner, reference.as_ref(), &judged, settings, rate));
         if figures.iter().any(|(_, value)| !value.is_finite()) {
             return Err(Error::Diverged { stage: stage.into(), step, what: "loss or gradient" });
@@ -104,7 +105,11 @@ fn rewards_of(stage: &str, settings: &Grpo) -> Result<Vec<(&'static Reward, f64)
             let known = reward(&wanted.name).ok_or_else(|| Error::Unfit {
                 stage: stage.into(),
                 found: format!("a reward named `{}`", wanted.name),
-                expected: crate::reward::REWARDS.iter().map(|r| r.name).collect::<Vec<_>>().join(", "),
+                expected: crate::reward::REWARDS
+                    .iter()
+                    .map(|r| r.name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 hint: None,
             })?;
             Ok((known, wanted.weight))
@@ -113,7 +118,13 @@ fn rewards_of(stage: &str, settings: &Grpo) -> Result<Vec<(&'static Reward, f64)
 }
 
 /// The reference model: that of the step checkpoint, or the one the stage starts from.
-fn open_reference(work: &Work, stage: &str, from: &str, done: u64, learner: &Learner) -> Result<Model, Error> {
+fn open_reference(
+    work: &Work,
+    stage: &str,
+    from: &str,
+    done: u64,
+    learner: &Learner,
+) -> Result<Model, Error> {
     let mut model = match done {
         0 => work.model(from)?,
         _ => open_model(&work.dir.step_checkpoint(stage, done).join("reference"))?,
@@ -124,8 +135,9 @@ fn open_reference(work: &Work, stage: &str, from: &str, done: u64, learner: &Lea
 
 fn copy_of(learner: &Learner) -> Result<Model, Error> {
     let weights = learner.model.weights();
-    let mut copy = Model::build(learner.model.config.clone(), |slot, _| Ok(weights[slot].values().to_vec()))
-        .map_err(|source| Error::Model { what: "reference".into(), source })?;
+    let mut copy =
+        Model::build(learner.model.config.clone(), |slot, _| Ok(weights[slot].values().to_vec()))
+            .map_err(|source| Error::Model { what: "reference".into(), source })?;
     copy.pack(learner.precision(), false);
     Ok(copy)
 }
@@ -135,7 +147,11 @@ fn save(dir: &Path, learner: &Learner, reference: Option<&Model>) -> Result<(), 
     let Some(reference) = reference else { return Ok(()) };
     let dir = dir.join("reference");
     std::fs::create_dir(&dir).map_err(|source| {
-        Error::RunDir(crate::run_dir::RunDirError::File { path: dir.clone(), doing: "create", source })
+        Error::RunDir(crate::run_dir::RunDirError::File {
+            path: dir.clone(),
+            doing: "create",
+            source,
+        })
     })?;
     save_model(reference, &dir)
 }
@@ -214,7 +230,8 @@ fn update(
                 continue;
             }
             part.push(j);
-            rows += j.group.prompt.len() + j.group.answers.iter().map(|a| a.tokens.len()).sum::<usize>();
+            rows += j.group.prompt.len()
+                + j.group.answers.iter().map(|a| a.tokens.len()).sum::<usize>();
             if rows >= PASS_ROWS {
                 pass(learner, reference, &part, settings, (n_answers, n_tokens), &mut totals);
                 (part, rows) = (Vec::new(), 0);
@@ -276,7 +293,11 @@ fn pass(
     let scored = LogProbs {
         rows: &laid.scored_rows,
         targets: &laid.targets,
-        inverse_temperature: if settings.temperature > 0.0 { 1.0 / settings.temperature as f32 } else { 1.0 },
+        inverse_temperature: if settings.temperature > 0.0 {
+            1.0 / settings.temperature as f32
+        } else {
+            1.0
+        },
     };
     let reference: Option<Vec<f32>> = reference.map(|model| score(model, &laid.rows, &scored));
     learner.pass(&laid.rows, &scored, Extras::default(), |i, policy| {
@@ -321,7 +342,9 @@ fn lay_out(part: &[&Judgement]) -> Laid {
         let prompt = laid.rows.push_document(&judgement.group.prompt);
         for (at, answer) in judgement.group.answers.iter().enumerate() {
             // The last token of an answer is predicted, never read.
-            let own = laid.rows.push_continuation(prompt.clone(), &answer.tokens[..answer.tokens.len() - 1]);
+            let own = laid
+                .rows
+                .push_continuation(prompt.clone(), &answer.tokens[..answer.tokens.len() - 1]);
             laid.scored_rows.push(prompt.end as u32 - 1);
             laid.scored_rows.extend(own.map(|row| row as u32));
             laid.targets.extend_from_slice(&answer.tokens);

@@ -206,7 +206,13 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(stage: &str, of: u64, minutes: Option<f64>) -> Self {
-        Pace { stage: stage.into(), of, started: Instant::now(), remaining: Remaining::default(), minutes }
+        Pace {
+            stage: stage.into(),
+            of,
+            started: Instant::now(),
+            remaining: Remaining::default(),
+            minutes,
+        }
     }
 
     /// Records a finished step. `shown` are the figures for people, the most telling first.

@@ -24,7 +24,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Pretrain) -> Result<(
     let seed = stage_seed(work.recipe, stage);
     let (mut learner, done) = work.learner(stage, &settings.optimizer, || {
         let config = config_of(work, stage, &settings.model, &tokenizer, settings.sequence_tokens)?;
-        Model::random(config, seed).map_err(|source| Error::Model { what: settings.model.clone(), source })
+        Model::random(config, seed)
+            .map_err(|source| Error::Model { what: settings.model.clone(), source })
     })?;
     let corpus = Corpus::open(work, &settings.data, Some(&settings.corpus))?;
     let batch_tokens = settings.batch_sequences * settings.sequence_tokens;
@@ -41,7 +42,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Pretrain) -> Result<(
     let mut pace = Pace::new(stage, settings.steps, settings.minutes);
     for step in done + 1..=settings.steps {
         let start = Instant::now();
-        let rate = settings.schedule.learning_rate(settings.optimizer.learning_rate, step, settings.steps);
+        let rate =
+            settings.schedule.learning_rate(settings.optimizer.learning_rate, step, settings.steps);
         let mut figures = train_step(&mut learner, &set, &plan, step, settings, rate)
             .map_err(|error| at_stage(error, stage))?;
         if is_due(step, settings.evaluate_every_steps) || step == settings.steps {
@@ -74,14 +76,16 @@ pub(super) fn config_of(
     let mut words = work.recipe.models.get(model).cloned().unwrap_or_default();
     if let Some(words) = words.as_object_mut() {
         words.entry("vocab_size").or_insert(tokenizer.vocab_size().into());
-        for (word, token) in
-            [("bos_token_id", special::BOS), ("eos_token_id", special::EOS), ("pad_token_id", special::PAD)]
-        {
+        for (word, token) in [
+            ("bos_token_id", special::BOS),
+            ("eos_token_id", special::EOS),
+            ("pad_token_id", special::PAD),
+        ] {
             words.entry(word).or_insert(tokenizer.special_id(token)?.into());
         }
     }
-    let config =
-        Config::from_recipe(&words).map_err(|error| as_model(fathom_model::Error::Config(error)))?;
+    let config = Config::from_recipe(&words)
+        .map_err(|error| as_model(fathom_model::Error::Config(error)))?;
     if config.vocab_size < tokenizer.vocab_size() {
         return Err(Error::Unfit {
             stage: stage.into(),
@@ -117,7 +121,8 @@ pub(super) fn train_step(
             balance: (settings.balance_alpha > 0.0 && has_experts(learner))
                 .then_some((settings.balance_alpha as f32 * share, &sequences[..])),
         };
-        let result: PassResult = learner.pass(&part.rows, &part.scored(), extras, |_, _| -1.0 / n_scored as f32);
+        let result: PassResult =
+            learner.pass(&part.rows, &part.scored(), extras, |_, _| -1.0 / n_scored as f32);
         loss_sum -= result.log_probs.iter().map(|p| f64::from(*p)).sum::<f64>();
         mtp_sum += result.mtp_loss_sum;
         n_mtp += result.n_mtp;
@@ -158,7 +163,10 @@ fn parts(batch: fathom_data::pack::TokenBatch, sequence_tokens: usize) -> Vec<Ba
         return vec![BatchRows::new(batch)];
     }
     let whole = BatchRows::new(batch);
-    (0..n_rows).step_by(per_pass).map(|from| slice(&whole, from..(from + per_pass).min(n_rows))).collect()
+    (0..n_rows)
+        .step_by(per_pass)
+        .map(|from| slice(&whole, from..(from + per_pass).min(n_rows)))
+        .collect()
 }
 
 /// The part of a batch in `range`, which cuts no segment.
@@ -177,7 +185,10 @@ fn slice(whole: &BatchRows, range: Range<usize>) -> BatchRows {
                 .map(|s| Segment::document(s.own.start - range.start..s.own.end - range.start))
                 .collect(),
         },
-        scored_rows: whole.scored_rows[scored.clone()].iter().map(|row| row - range.start as u32).collect(),
+        scored_rows: whole.scored_rows[scored.clone()]
+            .iter()
+            .map(|row| row - range.start as u32)
+            .collect(),
         targets: whole.targets[scored].to_vec(),
     }
 }
@@ -188,7 +199,11 @@ fn sequences_of(part: &BatchRows, sequence_tokens: usize) -> Vec<Range<usize>> {
 }
 
 /// Loss on held-out text, in nats per token and bits per byte.
-fn measure(learner: &Learner, held_out: &(PackedSet, usize), settings: &Pretrain) -> Vec<(&'static str, f64)> {
+fn measure(
+    learner: &Learner,
+    held_out: &(PackedSet, usize),
+    settings: &Pretrain,
+) -> Vec<(&'static str, f64)> {
     let (set, n_bytes) = held_out;
     let n_sequences = set.n_sequences(settings.sequence_tokens);
     let plan = BatchPlan {

@@ -35,7 +35,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Rejection) -> Result<
     let mut n_sampled = 0;
     for first in (0..settings.prompts).step_by(QUESTIONS_AT_ONCE) {
         let last = (first + QUESTIONS_AT_ONCE).min(settings.prompts);
-        let items: Vec<Item> = (first..last).map(|i| prompts.train(&Mix::new(), seed ^ i as u64)).collect();
+        let items: Vec<Item> =
+            (first..last).map(|i| prompts.train(&Mix::new(), seed ^ i as u64)).collect();
         let keyed: Vec<(u64, &Item)> = (first as u64..).zip(&items).collect();
         let stop = || work.wants_stop();
         let Some(groups) = sample(&model, &tokenizer, &keyed, &plan, &stop)? else {
@@ -46,13 +47,17 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Rejection) -> Result<
             let mut seen = BTreeSet::new();
             for i in 0..group.answers.len() {
                 let judged = group.judged(item, i, settings.template);
-                let language = language_of_reasoning(judged.reasoning, item.language()).unwrap_or(1.0);
+                let language =
+                    language_of_reasoning(judged.reasoning, item.language()).unwrap_or(1.0);
                 let good = ["accuracy", "format"]
                     .iter()
                     .all(|name| reward(name).is_some_and(|reward| (reward.score)(&judged) == 1.0))
                     && language >= settings.language_min_share;
                 if good && seen.len() < settings.keep_per_prompt && seen.insert(judged.response) {
-                    kept.push(KeptSample { question: item.text().into(), response: judged.response.into() });
+                    kept.push(KeptSample {
+                        question: item.text().into(),
+                        response: judged.response.into(),
+                    });
                 }
             }
         }
@@ -68,8 +73,14 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Rejection) -> Result<
         settings.general_count
     ));
     let share = n_good as f64 / n_sampled.max(1) as f64;
-    work.logs.metrics(&Record::new(stage, 1, &[("kept", n_good as f64), (name::ACCURACY, share)]))?;
+    work.logs.metrics(&Record::new(
+        stage,
+        1,
+        &[("kept", n_good as f64), (name::ACCURACY, share)],
+    ))?;
     let text = samples::to_text(&kept)?;
-    atomic::write_dir_atomic(work.dir.checkpoint(stage), |dir: &Path| write_text(&samples::path_in(dir), &text))
-        .map_err(|error: Error| error)
+    atomic::write_dir_atomic(work.dir.checkpoint(stage), |dir: &Path| {
+        write_text(&samples::path_in(dir), &text)
+    })
+    .map_err(|error: Error| error)
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::learner::{BatchRows, Extras};
 use crate::metrics::name;
 use crate::recipe::Sft;
-use fathom_data::pack::{TokenBatch, TooLong, batch_indices, pack_examples, Order};
+use fathom_data::pack::{Order, TokenBatch, TooLong, batch_indices, pack_examples};
 use fathom_text::{ChatFormat, special};
 use std::time::Instant;
 
@@ -18,9 +18,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
     let (mut learner, done) =
         work.learner(stage, &settings.optimizer, || work.model(&settings.from))?;
     let examples = examples::examples(work, stage, &settings.data, &tokenizer)?;
-    learner.model.config.check_sequence_tokens(settings.max_tokens).map_err(|error| Error::Model {
-        what: settings.from.clone(),
-        source: fathom_model::Error::Config(error),
+    learner.model.config.check_sequence_tokens(settings.max_tokens).map_err(|error| {
+        Error::Model { what: settings.from.clone(), source: fathom_model::Error::Config(error) }
     })?;
     let n_examples = examples.len();
     let fitting: Vec<_> = examples
@@ -29,10 +28,14 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
         .collect();
     if fitting.len() < n_examples {
         let n = n_examples - fitting.len();
-        work.note(format!("skipped {n} examples longer than `max_tokens` = {}", settings.max_tokens));
+        work.note(format!(
+            "skipped {n} examples longer than `max_tokens` = {}",
+            settings.max_tokens
+        ));
     }
     let eos = tokenizer.special_id(special::EOS)?;
-    let budget = ROW_TOKENS.max(settings.max_tokens).min(settings.batch_tokens.max(settings.max_tokens));
+    let budget =
+        ROW_TOKENS.max(settings.max_tokens).min(settings.batch_tokens.max(settings.max_tokens));
     let packed = pack_examples(&fitting, budget, eos, TooLong::Skip);
     if packed.rows.is_empty() {
         return Err(Error::Unfit {
@@ -56,8 +59,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
         for row in rows {
             let part = BatchRows::new(row.clone());
             n_tokens += part.rows.tokens.len();
-            let result =
-                learner.pass(&part.rows, &part.scored(), Extras::default(), |_, _| -1.0 / n_scored as f32);
+            let result = learner
+                .pass(&part.rows, &part.scored(), Extras::default(), |_, _| -1.0 / n_scored as f32);
             loss -= result.log_probs.iter().map(|p| f64::from(*p)).sum::<f64>();
         }
         let load = learner.worst_expert_load();

@@ -14,7 +14,8 @@ const MIN_FREQUENCY: u64 = 2;
 pub(super) fn run(work: &mut Work, stage: &str, settings: &Settings) -> Result<(), Error> {
     let corpus = Corpus::open(work, "task-corpus", None)?;
     let documents = corpus.text_sample(settings.corpus_documents);
-    let mut special_tokens: Vec<String> = special::CHAT.iter().map(|token| token.to_string()).collect();
+    let mut special_tokens: Vec<String> =
+        special::CHAT.iter().map(|token| token.to_string()).collect();
     let pretokenizer = match work.recipe.task {
         Task::Sources(_) => {
             special_tokens.extend(special::FIM.iter().map(|token| token.to_string()));

@@ -1,0 +1,5 @@
+//! Claims about whole runs.
+
+mod bits;
+mod golden;
+mod small;
