@@ -3,11 +3,11 @@
 //! The model holds no state of a conversation: a pass gets its rows, and its cache if there is one,
 //! from outside. Training, scoring, rollout and serving call the same [`Model::forward`].
 
-use crate::cache::{CacheForm, CacheSpec};
+use crate::cache::{CacheForm, CacheSpec, KvCache};
 use crate::config::{Attention, Config, RopeLayout, RopeScaling};
 use crate::layer::{Block, Mtp, Pass};
 use crate::names::{Role, TensorSpec};
-use crate::rows::Rows;
+use crate::rows::{CachedRows, PackedRows, Rows};
 use fathom_kernels::rope::{Layout, Llama3, RopeSpec, RopeTable, Scaling, Yarn};
 use fathom_tensor::op::{self, Balance, Rope};
 use fathom_tensor::{Precision, Tape, Tensor, Weight};
@@ -55,6 +55,18 @@ impl Model {
         let eps = self.config.rms_norm_eps as f32;
         let hidden = op::rms_norm(tape, &h, &self.weights[self.norm], eps);
         Forward { hidden, loads: pass.loads.into_inner() }
+    }
+
+    /// [`Model::forward`] over whole sequences, for inference: hidden states only.
+    pub fn hidden(&self, rows: &PackedRows) -> Tensor {
+        let tape = Tape::forgetting();
+        self.forward(&tape, Rows::Packed(rows), None).hidden
+    }
+
+    /// [`Model::forward`] over the next rows of cached sequences: hidden states only.
+    pub fn hidden_cached(&self, rows: &CachedRows, cache: &RefCell<KvCache>) -> Tensor {
+        let tape = Tape::forgetting();
+        self.forward(&tape, Rows::Cached(rows, cache), None).hidden
     }
 
     /// Hidden states of the first MTP module, ready for the head: `next_tokens[i]` follows row i.
