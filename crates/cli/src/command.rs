@@ -1,5 +1,6 @@
 //! The commands: one file each, one variant each.
 
+mod run;
 mod train;
 
 use crate::failure::Failure;
@@ -24,6 +25,8 @@ Start here:
 /// What can be typed after `fathom`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Talk with a model, or answer once
+    Run(run::Args),
     /// Train a model by a recipe, stage by stage
     Train(train::Args),
 }
@@ -31,6 +34,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
+            Command::Run(args) => run::run(args),
             Command::Train(args) => train::run(args),
         }
     }
@@ -50,5 +54,30 @@ impl Machine {
         if let Some(threads) = self.threads {
             fathom_kernels::threads::set_threads(threads.into());
         }
+    }
+}
+
+/// Arithmetic of matrix products; sums are in f32 either way.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dtype {
+    F32,
+    Bf16,
+}
+
+impl From<Dtype> for fathom_model::Precision {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => fathom_model::Precision::F32,
+            Dtype::Bf16 => fathom_model::Precision::Bf16,
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+        })
     }
 }

@@ -6,6 +6,7 @@ mod failure;
 mod interrupt;
 mod output;
 mod progress;
+mod talk;
 mod terminal;
 
 use clap::Parser;

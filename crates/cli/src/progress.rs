@@ -134,7 +134,9 @@ impl Screen {
             }
             Event::StageDone { stage, wall_s, figures } => {
                 let view = self.view.take();
-                self.above(&view::summary(stage, *wall_s, figures, view.as_ref(), self.style));
+                let line = view::summary(stage, *wall_s, figures, view.as_ref(), self.style);
+                let width = if self.live { terminal::width() } else { usize::MAX };
+                self.above(&(terminal::cut(&line, width) + "\n"));
             }
             Event::StageSkipped { stage } => {
                 let text =

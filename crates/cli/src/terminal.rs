@@ -23,6 +23,11 @@ impl Style {
         Style { colour: std::io::stderr().is_terminal() && colours_wanted() }
     }
 
+    /// Whether anything is coloured at all.
+    pub(crate) fn has_colour(self) -> bool {
+        self.colour
+    }
+
     pub(crate) fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }

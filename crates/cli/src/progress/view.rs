@@ -137,7 +137,7 @@ pub(super) fn summary(
     let curve = view.filter(|view| view.curve.len() > 2).map(|view| sparkline(&view.curve, 16));
     let curve = curve.map_or(String::new(), |curve| format!("  {}", style.cyan(&curve)));
     format!(
-        "{} {stage:18}{:>12}{curve}  {}\n",
+        "{} {stage:18}{:>12}{curve}  {}",
         style.green("✓"),
         duration(wall_s),
         style.dim(&parts.join("   "))
@@ -193,6 +193,6 @@ mod tests {
     #[test]
     fn summary_keeps_time_curve_and_last_figures() {
         let text = summary("base", 61.0, &[], Some(&halfway()), Style::PLAIN);
-        assert_eq!(text, "✓ base                1 min 01 s  █▆▅▃▁  loss 1.500\n");
+        assert_eq!(text, "✓ base                1 min 01 s  █▆▅▃▁  loss 1.500");
     }
 }

@@ -1,0 +1,247 @@
+//! A loaded model that answers: prompt in, tokens out, with the time it took.
+
+use super::settings::Settings;
+use crate::failure::Failure;
+use fathom_engine::{Finish, Sampling, Session};
+use fathom_model::cache::{CacheForm, CacheSpec};
+use fathom_model::{Model, Precision};
+use fathom_text::{ChatFormat, Message, Tokenizer, chat, special};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How a question becomes a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// By a template.
+    Chat(ChatFormat),
+    /// Not at all: the text is continued.
+    Plain,
+}
+
+impl Layout {
+    /// The layout of the checkpoint in `dir`: its own template, or none.
+    pub(crate) fn of(dir: &Path) -> Result<Layout, Failure> {
+        let path = dir.join("tokenizer_config.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let Some(template) = config["chat_template"].as_str() else { return Ok(Layout::Plain) };
+        let formats = [ChatFormat::V3, ChatFormat::R1, ChatFormat::R1Zero];
+        match formats.into_iter().find(|format| format.jinja() == template) {
+            Some(format) => Ok(Layout::Chat(format)),
+            None => Err(Failure::hinted(
+                format!(
+                    "the chat template in `{}` is not one that this program knows",
+                    path.display()
+                ),
+                "choose one with `--template v3` or `--template r1`, or continue text with `--raw`",
+            )),
+        }
+    }
+
+    /// Whether a prompt of this layout already opens the thinking.
+    pub(crate) fn opens_thinking(self) -> bool {
+        self == Layout::Chat(ChatFormat::R1)
+    }
+
+    /// Whether a prompt can hold earlier turns and a system text.
+    pub(crate) fn holds_turns(self) -> bool {
+        matches!(self, Layout::Chat(ChatFormat::V3 | ChatFormat::R1))
+    }
+
+    /// A sentence for people where the layout is not an ordinary chat.
+    pub(crate) fn note(self) -> Option<&'static str> {
+        match self {
+            Layout::Chat(ChatFormat::R1Zero) => {
+                Some("a base model: questions are put into the R1-Zero template, each stands alone")
+            }
+            Layout::Plain => Some("no chat template: the text is continued as it is"),
+            Layout::Chat(_) => None,
+        }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The model was done.
+    Stop,
+    /// It had no tokens left.
+    Length,
+    /// The person did not want to hear more.
+    Interrupted,
+}
+
+impl Ended {
+    /// The word for programs.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Ended::Stop => "stop",
+            Ended::Length => "length",
+            Ended::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// An answer and what it cost.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    /// Tokens of the answer, without the one that ended it.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) ended: Ended,
+    pub(crate) n_prompt: usize,
+    /// Tokens of the prompt that were known from the turn before.
+    pub(crate) n_reused: usize,
+    /// Time to the first token.
+    pub(crate) prefill: Duration,
+    /// Time of all others.
+    pub(crate) decode: Duration,
+}
+
+impl Turn {
+    /// Tokens per second after the first; none if there was only one.
+    pub(crate) fn tokens_per_s(&self) -> Option<f64> {
+        let n = self.ids.len().checked_sub(1).filter(|n| *n > 0)?;
+        Some(n as f64 / self.decode.as_secs_f64().max(1e-9))
+    }
+}
+
+/// A model that can be talked with.
+pub(crate) struct Speaker {
+    pub(crate) voice: Voice,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) layout: Layout,
+}
+
+/// The part of it that knows no text: the model and one conversation's cache.
+pub(crate) struct Voice {
+    pub(crate) model: Model,
+    pub(crate) cache: CacheSpec,
+    session: Session,
+    stop_ids: Vec<u32>,
+    /// Ids from here on have no token.
+    vocab_limit: usize,
+}
+
+impl Speaker {
+    /// Reads a checkpoint directory. `stop_ids` come from its `generation_config.json`.
+    pub(crate) fn open(
+        dir: &Path,
+        layout: Layout,
+        precision: Precision,
+        stop_ids: Vec<u32>,
+    ) -> Result<Speaker, Failure> {
+        let tokenizer = open_tokenizer(dir)?;
+        let mut model = Model::open(dir)?;
+        if tokenizer.vocab_size() > model.config.vocab_size {
+            return Err(Failure::Failed(format!(
+                "`{}`: the tokenizer has {} tokens, the model knows {}",
+                dir.display(),
+                tokenizer.vocab_size(),
+                model.config.vocab_size
+            )));
+        }
+        let cache = model.pack_for_cache(precision, CacheForm::Latent);
+        let mut stop_ids = stop_ids;
+        stop_ids.extend(&model.config.eos_token_id);
+        stop_ids.extend(tokenizer.token_id(special::EOS));
+        stop_ids.sort_unstable();
+        stop_ids.dedup();
+        let (session, vocab_limit) = (Session::new(cache), tokenizer.vocab_size());
+        let voice = Voice { model, cache, session, stop_ids, vocab_limit };
+        Ok(Speaker { voice, tokenizer, layout })
+    }
+
+    /// Ids of a prompt that asks for the next turn of a conversation.
+    pub(crate) fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
+        match (self.layout, messages.last()) {
+            (Layout::Chat(format), _) => Ok(chat::render(&self.tokenizer, messages, format)?),
+            (Layout::Plain, Some(last)) => Ok(self.plain_prompt(&last.content)),
+            (Layout::Plain, None) => Ok(self.plain_prompt("")),
+        }
+    }
+
+    /// Ids of text that shall be continued. Control tokens in it count: who continues text by hand
+    /// may write them.
+    fn plain_prompt(&self, text: &str) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.bos().into_iter().collect();
+        ids.extend(self.tokenizer.encode(text));
+        ids
+    }
+
+    /// The token that every document begins with.
+    pub(crate) fn bos(&self) -> Option<u32> {
+        self.tokenizer.token_id(special::BOS).or(self.voice.model.config.bos_token_id)
+    }
+}
+
+impl Voice {
+    /// Answers; `on_token` hears every token of the answer and says whether to go on.
+    pub(crate) fn answer(
+        &mut self,
+        prompt: &[u32],
+        settings: &Settings,
+        mut on_token: impl FnMut(u32) -> bool,
+    ) -> Result<Turn, Failure> {
+        if prompt.is_empty() {
+            return Err(Failure::Usage("the prompt is empty".into()));
+        }
+        let sampling = self.sampling(prompt.len(), settings)?;
+        let start = Instant::now();
+        let mut prefill = None;
+        let mut ids = Vec::new();
+        let stop_ids = &self.stop_ids;
+        let (n_reused, finish) = self.session.generate(&self.model, prompt, &sampling, |id| {
+            prefill.get_or_insert_with(|| start.elapsed());
+            if stop_ids.contains(&id) {
+                return true;
+            }
+            ids.push(id);
+            on_token(id)
+        });
+        let prefill = prefill.unwrap_or_default();
+        let ended = match finish {
+            Some(Finish::Stop) => Ended::Stop,
+            Some(Finish::Length) => Ended::Length,
+            None => Ended::Interrupted,
+        };
+        let decode = start.elapsed().saturating_sub(prefill);
+        Ok(Turn { ids, ended, n_prompt: prompt.len(), n_reused, prefill, decode })
+    }
+
+    /// Also ends answers at these ids.
+    pub(crate) fn stop_at(&mut self, ids: impl IntoIterator<Item = u32>) {
+        self.stop_ids.extend(ids);
+    }
+
+    fn sampling(&self, n_prompt: usize, settings: &Settings) -> Result<Sampling, Failure> {
+        let n_positions = self.model.config.max_position_embeddings;
+        if n_prompt >= n_positions {
+            return Err(Failure::hinted(
+                format!("the prompt has {n_prompt} tokens, the model reads at most {n_positions}"),
+                "shorten it; in a chat, `/new` begins again",
+            ));
+        }
+        let room = n_positions - n_prompt;
+        Ok(Sampling {
+            temperature: settings.temperature,
+            top_k: settings.top_k,
+            top_p: settings.top_p,
+            seed: settings.seed,
+            max_new_tokens: settings.max_tokens.unwrap_or(room).min(room),
+            stop_ids: self.stop_ids.clone(),
+            vocab_limit: self.vocab_limit,
+        })
+    }
+}
+
+/// The tokenizer of a checkpoint directory.
+pub(crate) fn open_tokenizer(dir: &Path) -> Result<Tokenizer, Failure> {
+    let path = dir.join("tokenizer.json");
+    if !path.is_file() {
+        return Err(Failure::hinted(
+            format!("`{}` has no `tokenizer.json`", dir.display()),
+            "without it text cannot be turned into tokens; `fathom logits` takes ids",
+        ));
+    }
+    Ok(Tokenizer::open(path)?)
+}
