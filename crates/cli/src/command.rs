@@ -1,6 +1,11 @@
 //! The commands: one file each, one variant each.
 
+mod bench;
+mod doctor;
+mod inspect;
+mod logits;
 mod run;
+mod tokenizer;
 mod train;
 
 use crate::failure::Failure;
@@ -29,6 +34,16 @@ pub(crate) enum Command {
     Run(run::Args),
     /// Train a model by a recipe, stage by stage
     Train(train::Args),
+    /// Show what a model is and what it costs
+    Inspect(inspect::Args),
+    /// Compute logits of given tokens
+    Logits(logits::Args),
+    /// Turn text into token ids and back
+    Tokenizer(tokenizer::Args),
+    /// Measure speed beside the machine's limits
+    Bench(bench::Args),
+    /// Show what was found on this machine and what is used
+    Doctor(doctor::Args),
 }
 
 impl Command {
@@ -36,6 +51,11 @@ impl Command {
         match self {
             Command::Run(args) => run::run(args),
             Command::Train(args) => train::run(args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Logits(args) => logits::run(args),
+            Command::Tokenizer(args) => tokenizer::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Doctor(args) => doctor::run(args),
         }
     }
 }

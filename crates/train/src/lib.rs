@@ -4,6 +4,7 @@
 
 pub mod advantage;
 pub mod answers;
+pub mod bench;
 mod corpus;
 pub mod error;
 pub mod eval;

@@ -78,8 +78,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match outcome {
         Ok(results) => to_stdout(&ending(&plan.root, &results)),
         Err(error @ fathom_train::Error::Interrupted { .. }) => {
-            let root = quoted(&plan.root.display().to_string());
-            let go_on = format!("{} train {root} --resume", program());
+            let go_on = format!("{} train {} --resume", program(), typed_as(&plan.root));
             Err(Failure::Interrupted(format!("{error}\ngo on with: {go_on}")))
         }
         Err(error) => Err(error.into()),
@@ -89,7 +88,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 /// From what was typed to what is meant; touches no weights.
 fn plan(args: &Args) -> Result<Plan, Failure> {
     let typed = args.recipe.as_deref().unwrap_or_default();
-    let run_dir = Some(Path::new(typed)).filter(|path| run_dir::is_run_dir(path));
+    // A built-in name must not be hidden by a run of the same name; `./name` means the run.
+    let is_built_in = BUILT_IN.iter().any(|recipe| recipe.name == typed);
+    let run_dir = Some(Path::new(typed)).filter(|path| !is_built_in && run_dir::is_run_dir(path));
     let file = run_dir.map(|root| root.join("recipe.toml").display().to_string());
     let source = file.as_deref().unwrap_or(typed);
     let mut sets = args.sets.clone();
@@ -135,11 +136,11 @@ fn list() -> Result<(), Failure> {
     let mut rows = Vec::new();
     for built_in in BUILT_IN {
         let recipe = Recipe::parse(built_in.text, &[])?;
-        rows.push(vec![built_in.name.to_owned(), recipe.description]);
+        rows.push((built_in.name, recipe.description));
     }
-    let width = rows.iter().map(|row| row[0].len()).max().unwrap_or(0);
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> =
-        rows.iter().map(|row| format!("{:width$}  {}\n", row[0], row[1])).collect();
+        rows.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect();
     to_stdout(&lines.concat())
 }
 
@@ -160,6 +161,12 @@ fn heading(plan: &Plan, style: Style) -> String {
     format!("{}  {}\n{}\n", style.bold(&recipe.name), recipe.description, style.dim(&facts))
 }
 
+/// A run directory as it is typed, never to be taken for a built-in name.
+fn typed_as(root: &Path) -> String {
+    let text = root.display().to_string();
+    if text.contains('/') { quoted(&text) } else { format!("./{}", quoted(&text)) }
+}
+
 /// The table of all models, where things are, and what to type next.
 fn ending(root: &Path, results: &Results) -> String {
     let mut text = String::from("\n");
@@ -170,19 +177,15 @@ fn ending(root: &Path, results: &Results) -> String {
     let mut facts = Vec::new();
     let report = root.join("report.html");
     if report.is_file() {
-        facts.push(vec!["report".to_owned(), report.display().to_string()]);
+        facts.push(("report", report.display().to_string()));
     }
-    facts.push(vec!["time".into(), duration(results.wall_s)]);
-    facts.push(vec![
-        "memory".into(),
-        format!("{:.2} GB at most", results.peak_rss_bytes as f64 / 1e9),
-    ]);
+    facts.push(("time", duration(results.wall_s)));
+    facts.push(("memory", format!("{:.2} GB at most", results.peak_rss_bytes as f64 / 1e9)));
     if run_dir::model_stage(root).is_ok() {
-        let root = quoted(&root.display().to_string());
-        facts.push(vec!["next".into(), format!("{} run {root}", program())]);
+        facts.push(("next", format!("{} run {}", program(), typed_as(root))));
     }
-    for fact in facts {
-        text.push_str(&format!("{:8}{}\n", fact[0], fact[1]));
+    for (name, fact) in facts {
+        text.push_str(&format!("{name:8}{fact}\n"));
     }
     text
 }

@@ -1,0 +1,223 @@
+//! `fathom doctor`: what was found on this machine, and what will be used of it.
+
+use super::Machine;
+use crate::failure::Failure;
+use crate::output::{json_to_stdout, to_stdout};
+use crate::talk::source::{self, RUNS};
+use crate::terminal::Style;
+use fathom_kernels::cpu::{Cpu, Isa, cpu};
+use fathom_kernels::limits::{self, Limits};
+use fathom_tensor::Device;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What was typed.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    machine: Machine,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fathom doctor
+  FATHOM_CPU=avx2 fathom doctor      with the kernels of an older CPU (scalar, avx2, avx512)
+  FATHOM_THREADS=1 fathom doctor     on one thread";
+
+/// Memory under which the larger recipes may not fit.
+const LOW_MEMORY_BYTES: u64 = 2 << 30;
+
+/// Everything that was found.
+struct Found {
+    cpu: &'static Cpu,
+    n_cores: usize,
+    n_threads: usize,
+    memory: Option<Memory>,
+    limits: Limits,
+    devices: Vec<Device>,
+    runs: PathBuf,
+    newest: Option<String>,
+    hub_cache: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+struct Memory {
+    total_bytes: u64,
+    available_bytes: u64,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    args.machine.apply();
+    let found = find();
+    if args.json {
+        return json_to_stdout(&as_json(&found));
+    }
+    to_stdout(&as_text(&found, Style::of_stdout()))
+}
+
+fn find() -> Found {
+    let here = std::env::current_dir().unwrap_or_default();
+    Found {
+        cpu: cpu(),
+        n_cores: std::thread::available_parallelism().map_or(1, usize::from),
+        n_threads: fathom_kernels::threads::n_threads(),
+        memory: memory(),
+        limits: limits::measure(Duration::from_millis(40), 5),
+        devices: Device::present(),
+        runs: here.join(RUNS),
+        newest: source::find(None).ok().map(|source| source.label),
+        hub_cache: hub_cache(),
+    }
+}
+
+fn as_text(found: &Found, style: Style) -> String {
+    let limits = &found.limits;
+    let bf16 =
+        limits.bf16_flops.map_or(String::new(), |rate| format!(", {:.0} GFLOP/s bf16", rate / 1e9));
+    let devices: Vec<String> = found.devices.iter().map(Device::to_string).collect();
+    let mut facts = vec![
+        (
+            "fathom",
+            format!(
+                "{} ({} {})",
+                env!("CARGO_PKG_VERSION"),
+                std::env::consts::ARCH,
+                std::env::consts::OS
+            ),
+        ),
+        ("cpu", found.cpu.brand.clone()),
+        ("kernels", kernels(found.cpu)),
+        ("threads", format!("{} of {} cores", found.n_threads, found.n_cores)),
+        (
+            "limits",
+            format!(
+                "{:.0} GFLOP/s f32{bf16}, {:.1} GB/s read",
+                limits.f32_flops / 1e9,
+                limits.read_bytes_per_s / 1e9
+            ),
+        ),
+        ("devices", devices.join(", ")),
+    ];
+    if let Some(memory) = found.memory {
+        let gb = |bytes: u64| bytes as f64 / 1e9;
+        let text =
+            format!("{:.1} GB, {:.1} GB free", gb(memory.total_bytes), gb(memory.available_bytes));
+        facts.push(("memory", text));
+    }
+    let newest =
+        found.newest.as_deref().map_or("none trained yet".into(), |run| format!("newest: {run}"));
+    facts.push(("runs", format!("{} ({newest})", found.runs.display())));
+    if let Some(cache) = &found.hub_cache {
+        let there = if cache.is_dir() { "" } else { " (not there)" };
+        facts.push(("hub cache", format!("{}{there}", cache.display())));
+    }
+    let mut text: String = facts
+        .iter()
+        .map(|(name, fact)| format!("{} {fact}\n", style.bold(&format!("{name:10}"))))
+        .collect();
+    for warning in warnings(found) {
+        text.push_str(&format!("{} {warning}\n", style.yellow("warning:")));
+    }
+    text
+}
+
+fn as_json(found: &Found) -> Value {
+    let devices: Vec<String> = found.devices.iter().map(Device::to_string).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "arch": std::env::consts::ARCH,
+        "os": std::env::consts::OS,
+        "cpu": found.cpu.brand,
+        "isa_found": isa_name(found.cpu.found),
+        "isa_used": isa_name(found.cpu.isa),
+        "avx512_bf16": found.cpu.bf16_dot,
+        "avx512_bf16_pays": found.cpu.bf16_dot_pays,
+        "avx512_vnni": found.cpu.vnni,
+        "cores": found.n_cores,
+        "threads": found.n_threads,
+        "memory_total_bytes": found.memory.map(|memory| memory.total_bytes),
+        "memory_available_bytes": found.memory.map(|memory| memory.available_bytes),
+        "f32_flops_per_s": found.limits.f32_flops,
+        "bf16_flops_per_s": found.limits.bf16_flops,
+        "read_bytes_per_s": found.limits.read_bytes_per_s,
+        "devices": devices,
+        "runs_dir": found.runs.display().to_string(),
+        "newest_run": found.newest,
+        "hub_cache_dir": found.hub_cache.as_ref().map(|path| path.display().to_string()),
+        "warnings": warnings(found),
+    })
+}
+
+fn kernels(cpu: &Cpu) -> String {
+    let mut text = isa_name(cpu.isa).to_owned();
+    if cpu.isa < cpu.found {
+        text.push_str(&format!(
+            " (`FATHOM_CPU` asks for it; this CPU offers {})",
+            isa_name(cpu.found)
+        ));
+    }
+    if cpu.bf16_dot {
+        let use_of_it = if cpu.bf16_dot_pays { "used" } else { "slower than f32 here, not used" };
+        text.push_str(&format!("; bf16 products in hardware: {use_of_it}"));
+    }
+    if cpu.vnni {
+        text.push_str("; vnni");
+    }
+    text
+}
+
+fn isa_name(isa: Isa) -> &'static str {
+    match isa {
+        Isa::Scalar => "scalar",
+        Isa::Avx2 => "avx2",
+        Isa::Avx512 => "avx512",
+    }
+}
+
+fn warnings(found: &Found) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(word) = &found.cpu.ignored_override {
+        warnings.push(format!("`FATHOM_CPU={word}` is ignored: it is scalar, avx2 or avx512"));
+    }
+    if found.cpu.found == Isa::Scalar {
+        warnings.push("this CPU has no AVX2: everything works, many times slower".to_owned());
+    }
+    if found.n_cores == 1 {
+        warnings
+            .push("there is only one core: recipes take about twice the stated time".to_owned());
+    }
+    if found.n_threads > found.n_cores {
+        warnings.push(format!("{} threads share {} cores", found.n_threads, found.n_cores));
+    }
+    if found.memory.is_some_and(|memory| memory.available_bytes < LOW_MEMORY_BYTES) {
+        warnings.push("less than 2 GB of memory are free: larger recipes may not fit".to_owned());
+    }
+    warnings
+}
+
+/// Memory of the machine: Linux only.
+fn memory() -> Option<Memory> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let bytes = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    };
+    Some(Memory { total_bytes: bytes("MemTotal:")?, available_bytes: bytes("MemAvailable:")? })
+}
+
+/// Where the Hugging Face libraries keep what they fetch.
+fn hub_cache() -> Option<PathBuf> {
+    let var =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = |tail: &str| var("HOME").map(|home| home.join(tail));
+    var("HF_HUB_CACHE")
+        .or_else(|| var("HF_HOME").map(|dir| dir.join("hub")))
+        .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("huggingface/hub")))
+        .or_else(|| home(".cache/huggingface/hub"))
+}
