@@ -3,11 +3,13 @@
 //! Long slices run on all threads. Sums use f64 and fixed blocks of [`SUM_BLOCK`] elements, so
 //! their bits depend on the data only.
 
-use crate::lanes::{for_rows, per_isa};
+use crate::lanes::{for_rows, per_isa, span};
 use crate::threads::{self, Shards};
 
 /// Elements per partial sum.
 const SUM_BLOCK: usize = 16 * 1024;
+/// Rows per partial sum of columns.
+const SUM_ROWS: usize = 64;
 /// Partial sums in f64: two AVX-512 registers.
 const SUM_LANES: usize = 16;
 
@@ -119,6 +121,65 @@ pub fn fill(x: &mut [f32], value: f32) {
     });
 }
 
+/// `out = x`. Panics if the lengths differ.
+pub fn copy(x: &[f32], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len(), "slices of different lengths");
+    let out = Shards::new(out);
+    for_rows(x.len(), 1, |range| {
+        // SAFETY: ranges of one loop do not overlap.
+        unsafe { out.slice(range.clone()) }.copy_from_slice(&x[range]);
+    });
+}
+
+/// `x[i] += row` for every row i: x [N, D], row [D].
+///
+/// Panics if `x` is not made of whole rows.
+pub fn add_row(row: &[f32], x: &mut [f32]) {
+    per_isa! {
+        fn add_to_rows(row: &[f32], x: &mut [f32]) {
+            for x in x.chunks_exact_mut(row.len()) {
+                for (x, &row) in x.iter_mut().zip(row) {
+                    *x += row;
+                }
+            }
+        }
+    }
+    let (d, n) = (row.len(), whole_rows(x.len(), row.len()));
+    let x = Shards::new(x);
+    for_rows(n, d, |rows| {
+        // SAFETY: row ranges of one loop do not overlap.
+        add_to_rows(row, unsafe { x.slice(span(&rows, d)) });
+    });
+}
+
+/// `sums += Σ_i x[i]`, in the order of the rows within blocks of [`SUM_ROWS`], then over the blocks:
+/// x [N, D], sums [D].
+///
+/// Panics if `x` is not made of whole rows.
+pub fn sum_rows(x: &[f32], sums: &mut [f32]) {
+    per_isa! {
+        fn add_rows(x: &[f32], sums: &mut [f32]) {
+            for x in x.chunks_exact(sums.len()) {
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum += x;
+                }
+            }
+        }
+    }
+    let (d, n) = (sums.len(), whole_rows(x.len(), sums.len()));
+    let mut partial = vec![0.0; n.div_ceil(SUM_ROWS) * d];
+    threads::run_chunks(&mut partial, d, |block, sums| {
+        let rows = block * SUM_ROWS..((block + 1) * SUM_ROWS).min(n);
+        add_rows(&x[span(&rows, d)], sums);
+    });
+    add_rows(&partial, sums);
+}
+
+fn whole_rows(len: usize, width: usize) -> usize {
+    assert!(width > 0 && len.is_multiple_of(width), "{len} elements in rows of {width}");
+    len / width
+}
+
 /// Σ x, in f64.
 pub fn sum(x: &[f32]) -> f64 {
     per_isa! {
@@ -196,6 +257,8 @@ mod tests {
             check(out.clone(), |a, b| a + b);
             mul(&a, &b, &mut out);
             check(out.clone(), |a, b| a * b);
+            copy(&b, &mut out);
+            check(out.clone(), |_, b| b);
             let updated = |apply: &dyn Fn(&mut [f32])| {
                 let mut acc = a.clone();
                 apply(&mut acc);
@@ -217,6 +280,27 @@ mod tests {
             assert!(close(sum(&a), a.iter().map(|&v| v as f64).sum()));
             assert!(close(dot(&a, &b), a.iter().zip(&b).map(|(&a, &b)| a as f64 * b as f64).sum()));
             assert_eq!(sum_squares(&a), dot(&a, &a));
+        }
+    }
+
+    #[test]
+    fn a_row_is_added_to_all_rows_and_gathers_their_sum() {
+        for (n, d) in [(0, 3), (1, 1), (63, 7), (64, 33), (1000, 33)] {
+            let (row, x) = (noise(1, d), noise(2, n * d));
+            let mut out = x.clone();
+            add_row(&row, &mut out);
+            assert!((0..n * d).all(|i| out[i] == x[i] + row[i % d]));
+            let mut sums = row.clone();
+            sum_rows(&x, &mut sums);
+            for j in 0..d {
+                let want = (0..n).fold(row[j] as f64, |sum, i| sum + x[i * d + j] as f64);
+                assert!((sums[j] as f64 - want).abs() < 1e-4, "[{n}, {d}]: {} {want}", sums[j]);
+            }
+            same_bits_everywhere(|| {
+                let mut sums = row.clone();
+                sum_rows(&x, &mut sums);
+                sums
+            });
         }
     }
 

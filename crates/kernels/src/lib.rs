@@ -12,6 +12,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod balance;
+pub mod columns;
 pub mod convert;
 pub mod cpu;
 pub mod cross_entropy;

@@ -3,6 +3,7 @@
 //! Freed buffers go to a list per size class of the freeing thread, and come back with stale
 //! content. Without this, a third of a small training step goes to page faults.
 
+use fathom_kernels::elementwise;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -22,10 +23,16 @@ struct FreeLists {
     bytes: usize,
 }
 
+/// f32 of a cache line. Buffers start on one, so that a load of sixteen never straddles two.
+const LINE: usize = 16;
+
 /// A run of f32 whose memory is reused after it is dropped.
 #[derive(Debug)]
 pub struct Buffer {
+    /// As long as its size class, and the elements that aligning may skip.
     data: Vec<f32>,
+    start: usize,
+    len: usize,
 }
 
 impl Buffer {
@@ -37,26 +44,25 @@ impl Buffer {
             free.bytes -= 4 * class;
             Some(data)
         });
-        let mut data = reused.unwrap_or_else(|| {
+        let data = reused.unwrap_or_else(|| {
             LIVE_BYTES.fetch_add(4 * class, Ordering::Relaxed);
-            vec![0.0; class]
+            vec![0.0; class + LINE - 1]
         });
-        // Kept vectors have the length of their class, so this only shortens: nothing is filled.
-        data.truncate(len);
-        Buffer { data }
+        let start = data.as_ptr().align_offset(4 * LINE).min(LINE - 1);
+        Buffer { data, start, len }
     }
 
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Buffer::stale(len);
-        buffer.data.fill(0.0);
+        elementwise::fill(&mut buffer, 0.0);
         buffer
     }
 
     /// A copy of `values`.
     pub fn copy_of(values: &[f32]) -> Self {
         let mut buffer = Buffer::stale(values.len());
-        buffer.data.copy_from_slice(values);
+        elementwise::copy(values, &mut buffer);
         buffer
     }
 }
@@ -64,20 +70,16 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut data = std::mem::take(&mut self.data);
-        let class = data.capacity();
-        if class == 0 {
-            return;
-        }
+        let class = data.len() - (LINE - 1);
         // `try_with`: a buffer dropped while its thread ends simply frees its memory.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
-            if size_class(class) == class && free.bytes + 4 * class <= KEEP_BYTES {
-                data.resize(class, 0.0);
+            if free.bytes + 4 * class <= KEEP_BYTES {
                 free.bytes += 4 * class;
                 free.lists.entry(class).or_default().push(std::mem::take(&mut data));
             }
         });
-        if data.capacity() > 0 {
+        if !data.is_empty() {
             LIVE_BYTES.fetch_sub(4 * class, Ordering::Relaxed);
         }
     }
@@ -92,13 +94,13 @@ impl Clone for Buffer {
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.data
+        &self.data[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.data[self.start..self.start + self.len]
     }
 }
 

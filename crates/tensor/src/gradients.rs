@@ -1,5 +1,6 @@
 //! Gradients of all weights of a model, in one run of memory.
 
+use fathom_kernels::elementwise;
 use fathom_kernels::matmul::Write;
 use std::ops::Range;
 
@@ -34,7 +35,7 @@ impl Gradients {
     pub fn slot(&mut self, slot: usize) -> &[f32] {
         let range = self.range(slot);
         if !self.written[slot] {
-            self.data[range.clone()].fill(0.0);
+            elementwise::fill(&mut self.data[range.clone()], 0.0);
             self.written[slot] = true;
         }
         &self.data[range]
@@ -56,6 +57,17 @@ impl Gradients {
     /// Number of slots.
     pub fn n_slots(&self) -> usize {
         self.written.len()
+    }
+
+    /// Adds `values` to slot `slot`, or copies them if nothing was written.
+    pub(crate) fn add(&mut self, slot: usize, values: &[f32]) {
+        let range = self.range(slot);
+        let written = std::mem::replace(&mut self.written[slot], true);
+        if written {
+            elementwise::add_assign(&mut self.data[range], values);
+        } else {
+            elementwise::copy(values, &mut self.data[range]);
+        }
     }
 
     /// A slot to add to, zeroed first if nothing was written.

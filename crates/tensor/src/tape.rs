@@ -5,7 +5,9 @@ use crate::device::Device;
 use crate::gradients::Gradients;
 use crate::tensor::{NO_NODE, Tensor};
 use fathom_kernels::elementwise;
+use fathom_kernels::matmul::Write;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 type Step<'w> = Box<dyn FnOnce(&mut Backward) + 'w>;
 
@@ -72,24 +74,50 @@ impl<'w> Tape<'w> {
         Tensor::with_node(data, shape, node)
     }
 
-    /// Two outputs of one operation.
-    pub(crate) fn outputs<F>(
+    /// As [`Tape::output`], for a step that reads the output itself: it gets it without a copy.
+    pub(crate) fn output_kept<F>(
         &self,
-        (data_a, shape_a): (Buffer, &[usize]),
-        (data_b, shape_b): (Buffer, &[usize]),
-        step: impl FnOnce(u32, u32) -> F,
-    ) -> (Tensor, Tensor)
+        data: Buffer,
+        shape: &[usize],
+        step: impl FnOnce(u32, Tensor) -> F,
+    ) -> Tensor
     where
         F: FnOnce(&mut Backward) + 'w,
     {
         if !self.recording {
-            return (Tensor::new(data_a, shape_a), Tensor::new(data_b, shape_b));
+            return Tensor::new(data, shape);
         }
         let node = self.next_node();
-        let step: Step<'w> = Box::new(step(node, node + 1));
-        // Steps run from last to first, so the first output's step sees both gradients.
-        self.steps.borrow_mut().extend([Some(step), None]);
-        (Tensor::with_node(data_a, shape_a, node), Tensor::with_node(data_b, shape_b, node + 1))
+        let tensor = Tensor::with_node(data, shape, node);
+        let step: Step<'w> = Box::new(step(node, tensor.clone()));
+        self.steps.borrow_mut().push(Some(step));
+        tensor
+    }
+
+    /// Several outputs of one operation; `step` gets their nodes.
+    pub(crate) fn outputs<F, const K: usize>(
+        &self,
+        parts: [(Buffer, &[usize]); K],
+        step: impl FnOnce([u32; K]) -> F,
+    ) -> [Tensor; K]
+    where
+        F: FnOnce(&mut Backward) + 'w,
+    {
+        if !self.recording {
+            return parts.map(|(data, shape)| Tensor::new(data, shape));
+        }
+        let first = self.next_node();
+        let step: Step<'w> = Box::new(step(std::array::from_fn(|i| first + i as u32)));
+        // Steps run from last to first, so the first output's step sees the gradients of all.
+        let mut steps = self.steps.borrow_mut();
+        steps.push(Some(step));
+        steps.extend((1..K).map(|_| None));
+        let mut node = first;
+        parts.map(|(data, shape)| {
+            let tensor = Tensor::with_node(data, shape, node);
+            node += 1;
+            tensor
+        })
     }
 
     /// An input whose gradient is wanted: a leaf for tests.
@@ -117,9 +145,9 @@ impl<'w> Tape<'w> {
     ) -> LeafGradients {
         assert!(self.recording, "this tape did not record");
         let mut steps = self.steps.into_inner();
-        let mut pending: Vec<Option<Buffer>> = (0..steps.len()).map(|_| None).collect();
+        let mut pending: Vec<Option<Arc<Buffer>>> = (0..steps.len()).map(|_| None).collect();
         for (tensor, seed) in seeds {
-            pending[tensor.node as usize] = Some(Buffer::copy_of(seed));
+            pending[tensor.node as usize] = Some(Arc::new(Buffer::copy_of(seed)));
         }
         let mut backward = Backward { pending, gradients };
         while let Some(step) = steps.pop() {
@@ -133,37 +161,79 @@ impl<'w> Tape<'w> {
 
 /// Gradients of leaves after a backward pass.
 pub struct LeafGradients {
-    pending: Vec<Option<Buffer>>,
+    pending: Vec<Option<Arc<Buffer>>>,
 }
 
 impl LeafGradients {
     /// Gradient of a leaf; none if nothing depends on it.
     pub fn of(&self, leaf: &Tensor) -> Option<&[f32]> {
-        self.pending[leaf.node as usize].as_deref()
+        self.pending[leaf.node as usize].as_ref().map(|gradient| &gradient[..])
     }
 }
 
 /// Gradients on their way through the tape.
 pub struct Backward<'g> {
-    pending: Vec<Option<Buffer>>,
+    pending: Vec<Option<Arc<Buffer>>>,
     /// Gradients of the weights.
     pub(crate) gradients: &'g mut Gradients,
 }
 
 impl Backward<'_> {
-    /// Takes the gradient of a tensor; none if nothing used the tensor.
-    pub(crate) fn take(&mut self, node: u32) -> Option<Buffer> {
+    /// Takes the gradient of a tensor, to read; none if nothing used the tensor.
+    pub(crate) fn take(&mut self, node: u32) -> Option<Arc<Buffer>> {
         self.pending[node as usize].take()
     }
 
-    /// Adds `gradient` to that of `tensor`, if the tensor is on the tape.
-    pub(crate) fn give(&mut self, tensor_node: u32, gradient: Buffer) {
-        if tensor_node == NO_NODE {
+    /// Takes the gradient of a tensor, to write over.
+    pub(crate) fn take_owned(&mut self, node: u32) -> Option<Buffer> {
+        let gradient = self.take(node)?;
+        Some(Arc::try_unwrap(gradient).unwrap_or_else(|shared| (*shared).clone()))
+    }
+
+    /// Adds `gradient` to that of the tensor at `node`, if it is on the tape.
+    pub(crate) fn give(&mut self, node: u32, gradient: impl Into<Arc<Buffer>>) {
+        if node == NO_NODE {
             return;
         }
-        match &mut self.pending[tensor_node as usize] {
+        let gradient = gradient.into();
+        let place = &mut self.pending[node as usize];
+        let Some(sum) = place else {
+            *place = Some(gradient);
+            return;
+        };
+        match Arc::get_mut(sum) {
             Some(sum) => elementwise::add_assign(sum, &gradient),
-            empty => *empty = Some(gradient),
+            None => {
+                let mut out = Buffer::stale(sum.len());
+                elementwise::add(sum, &gradient, &mut out);
+                *place = Some(Arc::new(out));
+            }
         }
+    }
+
+    /// Lets `write` put the gradient of the tensor at `node` in place: over stale memory of `len`
+    /// elements, or onto the sum so far. Not called if the tensor is not on the tape.
+    pub(crate) fn give_with(
+        &mut self,
+        node: u32,
+        len: usize,
+        write: impl FnOnce(&mut [f32], Write),
+    ) {
+        if node == NO_NODE {
+            return;
+        }
+        let place = &mut self.pending[node as usize];
+        if let Some(sum) = place {
+            if let Some(sum) = Arc::get_mut(sum) {
+                return write(sum, Write::Add);
+            }
+            let mut sum = (**sum).clone();
+            write(&mut sum, Write::Add);
+            *place = Some(Arc::new(sum));
+            return;
+        }
+        let mut gradient = Buffer::stale(len);
+        write(&mut gradient, Write::Set);
+        *place = Some(Arc::new(gradient));
     }
 }

@@ -70,6 +70,12 @@ impl Tensor {
 
     /// The memory for writing: this tensor's own if nobody else holds it, else a copy.
     pub(crate) fn into_buffer(self) -> Buffer {
-        Arc::try_unwrap(self.data).unwrap_or_else(|shared| (*shared).clone())
+        self.into_own_buffer().unwrap_or_else(|shared| (*shared.data).clone())
+    }
+
+    /// The memory if nobody else holds it, else the tensor again.
+    pub(crate) fn into_own_buffer(self) -> Result<Buffer, Tensor> {
+        let Tensor { data, shape, n_dims, node } = self;
+        Arc::try_unwrap(data).map_err(|data| Tensor { data, shape, n_dims, node })
     }
 }

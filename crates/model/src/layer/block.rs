@@ -51,12 +51,12 @@ impl Block {
             AttentionKind::Gqa(gqa) => gqa.forward(pass, layer_idx, &x),
             AttentionKind::Mla(mla) => mla.forward(pass, layer_idx, &x),
         };
-        let h = op::add(tape, h, &attended);
+        let h = op::add(tape, h, attended);
         let x = op::rms_norm(tape, &h, &pass.weights[self.post_attention_layernorm], eps);
         let fed = match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(pass, &x),
             FeedForward::Moe(moe) => moe.forward(pass, &x),
         };
-        op::add(tape, h, &fed)
+        op::add(tape, h, fed)
     }
 }

@@ -21,17 +21,18 @@ impl Gqa {
         let config = pass.config;
         let (n, dim) = (x.n_rows(), config.head_dim);
         let (n_heads, n_kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let project = |weight: usize, bias: Option<usize>, n_heads: usize| {
-            let mut y = op::linear(pass.tape, x, &pass.weights[weight]);
-            if let Some(bias) = bias {
-                y = op::add_bias(pass.tape, y, &pass.weights[bias]);
-            }
+        let projections = [self.q_proj, self.k_proj, self.v_proj].map(|at| &pass.weights[at]);
+        let [q, k, v] = op::linears(pass.tape, x, projections);
+        let heads_of = |i: usize, y: Tensor, n_heads: usize| {
+            let y = match self.biases {
+                Some(biases) => op::add_bias(pass.tape, y, &pass.weights[biases[i]]),
+                None => y,
+            };
             y.reshaped(&[n, n_heads, dim])
         };
-        let bias = |i: usize| self.biases.map(|biases| biases[i]);
-        let q = project(self.q_proj, bias(0), n_heads); // [N, H, Dh]
-        let k = project(self.k_proj, bias(1), n_kv_heads); // [N, Hkv, Dh]
-        let v = project(self.v_proj, bias(2), n_kv_heads);
+        let q = heads_of(0, q, n_heads); // [N, H, Dh]
+        let k = heads_of(1, k, n_kv_heads); // [N, Hkv, Dh]
+        let v = heads_of(2, v, n_kv_heads);
         let positions = pass.rows.positions();
         let q = op::rope(pass.tape, q, pass.rope, 0, positions);
         let k = op::rope(pass.tape, k, pass.rope, 0, positions);

@@ -84,7 +84,7 @@ impl Mla {
         let q = op::rope(tape, q, pass.rope, config.qk_nope_head_dim, positions); // [N, H, Dn + Dr]
         let rank = weights[self.kv_a_layernorm].n_elements();
         let kv_a = op::linear(tape, x, &weights[self.kv_a_proj]);
-        let (latent, k_rope) = op::split_columns(tape, &kv_a, rank);
+        let [latent, k_rope] = op::split_columns(tape, &kv_a, rank);
         let latent = op::rms_norm(tape, &latent, &weights[self.kv_a_layernorm], LATENT_NORM_EPS); // [N, r]
         let k_rope = k_rope.reshaped(&[n, 1, config.qk_rope_head_dim]);
         let k_rope =

@@ -13,8 +13,8 @@ pub struct Mlp {
 impl Mlp {
     /// x [N, D]; result [N, D].
     pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> Tensor {
-        let gate = op::linear(pass.tape, x, &pass.weights[self.gate_proj]);
-        let up = op::linear(pass.tape, x, &pass.weights[self.up_proj]);
+        let projections = [&pass.weights[self.gate_proj], &pass.weights[self.up_proj]];
+        let [gate, up] = op::linears(pass.tape, x, projections);
         let active = op::swiglu(pass.tape, &gate, &up);
         op::linear(pass.tape, &active, &pass.weights[self.down_proj])
     }

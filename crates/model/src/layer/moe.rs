@@ -37,7 +37,7 @@ impl Moe {
             .collect();
         let routed = op::experts(pass.tape, x, &route, experts);
         match &self.shared {
-            Some(shared) => op::add(pass.tape, routed, &shared.forward(pass, x)),
+            Some(shared) => op::add(pass.tape, routed, shared.forward(pass, x)),
             None => routed,
         }
     }

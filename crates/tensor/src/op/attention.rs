@@ -20,12 +20,8 @@ pub fn attention<'w>(
     let mut out = Buffer::stale(n * width);
     let mut lse = Buffer::stale(n * heads.n_heads);
     kernel::forward(&heads, segments, q.data(), k.data(), v.data(), &mut out, &mut lse);
-    if !tape.is_recording() {
-        return Tensor::new(out, &[n, width]);
-    }
-    let saved_out = out.clone();
     let (q, k, v) = (q.clone(), k.clone(), v.clone());
-    tape.output(out, &[n, width], |node| {
+    tape.output_kept(out, &[n, width], |node, out| {
         move |backward| {
             let Some(dout) = backward.take(node) else { return };
             let mut dq = Buffer::stale(q.data().len());
@@ -37,7 +33,7 @@ pub fn attention<'w>(
                 q.data(),
                 k.data(),
                 v.data(),
-                &saved_out,
+                out.data(),
                 &lse,
                 &dout,
                 &mut dq,

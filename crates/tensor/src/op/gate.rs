@@ -59,7 +59,7 @@ pub fn route<'w>(
     let (saved_ids, saved_weights) = (ids.clone(), weights.clone());
     let weights = tape.output(weights, &[n, k], |node| {
         move |backward| {
-            let dweights = backward.take(node).unwrap_or_else(|| Buffer::zeros(n * k));
+            let dweights = backward.take(node).unwrap_or_else(|| Buffer::zeros(n * k).into());
             let dscores = (!losses.is_empty()).then(|| {
                 let mut dscores = Buffer::zeros(n * n_experts);
                 for (rows, loss) in &losses {

@@ -1,9 +1,8 @@
 //! `y = x · Wᵀ`.
 
 use crate::buffer::Buffer;
-use crate::gradients::Gradients;
 use crate::tape::Tape;
-use crate::tensor::{NO_NODE, Tensor};
+use crate::tensor::Tensor;
 use crate::weight::Weight;
 use fathom_kernels::matmul::{Lhs, Packed, Product, Write, matmul, matmul_batch};
 use std::cell::RefCell;
@@ -17,61 +16,85 @@ thread_local! {
 
 /// `x · Wᵀ`: x [N, in] (or any shape of that row width), W [out, in], result [N, out].
 pub fn linear<'w>(tape: &Tape<'w>, x: &Tensor, weight: &'w Weight) -> Tensor {
-    let (n, n_in, n_out) = (x.n_rows(), x.width(), weight.n_out());
-    assert_eq!(n_in, weight.n_in(), "input width of `{}` {:?}", weight.name, weight.shape);
-    let mut out = Buffer::stale(n * n_out);
-    matmul(Lhs::rows(x.data(), n_in), n, weight.forward(), &mut out, Write::Set);
+    let [y] = linears(tape, x, [weight]);
+    y
+}
+
+/// [`linear`] of one input by several weights, all packed in one precision: the input is packed
+/// once for all weight gradients, and its own gradient is summed in place, in the order given.
+pub fn linears<'w, const K: usize>(
+    tape: &Tape<'w>,
+    x: &Tensor,
+    weights: [&'w Weight; K],
+) -> [Tensor; K] {
+    let (n, n_in) = (x.n_rows(), x.width());
+    let shapes = weights.map(|weight| [n, weight.n_out()]);
+    let outs = weights.map(|weight| {
+        assert_eq!(n_in, weight.n_in(), "input width of `{}` {:?}", weight.name, weight.shape);
+        let mut out = Buffer::stale(n * weight.n_out());
+        matmul(Lhs::rows(x.data(), n_in), n, weight.forward(), &mut out, Write::Set);
+        out
+    });
+    let mut shapes = shapes.iter();
+    let parts = outs.map(|out| (out, &shapes.next().expect("one shape per output")[..]));
     let x = x.clone();
-    tape.output(out, &[n, n_out], |node| {
+    tape.outputs(parts, |nodes| {
         move |backward| {
-            let Some(dy) = backward.take(node) else { return };
-            if x.node != NO_NODE {
-                let mut dx = Buffer::stale(n * n_in);
-                matmul(Lhs::rows(&dy, n_out), n, weight.input_gradient(), &mut dx, Write::Set);
-                backward.give(x.node, dx);
+            let gradients = nodes.map(|node| backward.take(node));
+            let used: Vec<(&Weight, &[f32], usize)> = weights
+                .iter()
+                .zip(&gradients)
+                .filter_map(|(weight, dy)| {
+                    let start = backward.gradients.range(weight.slot).start;
+                    Some((*weight, &dy.as_ref()?[..], start))
+                })
+                .collect();
+            if used.is_empty() {
+                return;
             }
-            add_weight_gradient(weight, &dy, x.data(), n, backward.gradients);
+            backward.give_with(x.node, n * n_in, |dx, mut write| {
+                for (weight, dy, _) in &used {
+                    let dy = Lhs::rows(dy, weight.n_out());
+                    matmul(dy, n, weight.input_gradient(), dx, write);
+                    write = Write::Add;
+                }
+            });
+            let slots = used.iter().map(|(weight, ..)| weight.slot);
+            let (out, write) = backward.gradients.to_write(slots);
+            add_products(&used, x.data(), n, out, write);
         }
     })
 }
 
-/// Adds `dyᵀ · x` to the gradient of `weight`: dy [N, out], x [N, in].
-pub(super) fn add_weight_gradient(
-    weight: &Weight,
-    dy: &[f32],
-    x: &[f32],
-    n: usize,
-    gradients: &mut Gradients,
-) {
-    add_product(weight, weight.slot, dy, x, n, gradients);
-}
-
-/// Adds `dyᵀ · x`, with operands rounded as those of `weight`, to slot `slot`.
+/// `out[start] (+)= dyᵀ · x` for every weight and its output gradient `(weight, dy, start)`, operands
+/// rounded as those of the weight: dy [N, out], x [N, in].
 ///
 /// The sum runs over rows in ascending order, whatever the number of threads.
-pub(super) fn add_product(
-    weight: &Weight,
-    slot: usize,
-    dy: &[f32],
+pub(super) fn add_products(
+    factors: &[(&Weight, &[f32], usize)],
     x: &[f32],
     n: usize,
-    gradients: &mut Gradients,
+    out: &mut [f32],
+    mut write: Write,
 ) {
-    let (n_out, n_in) = (weight.n_out(), weight.n_in());
-    let out_start = gradients.range(slot).start;
-    let (out, mut write) = gradients.to_write(std::iter::once(slot));
+    let (first, ..) = factors[0];
+    let (n_in, format) = (first.n_in(), first.format());
+    assert!(factors.iter().all(|(weight, ..)| weight.format() == format), "one format for all");
     PACKED_INPUT.with_borrow_mut(|packed| {
         for row in (0..n).step_by(ROWS_AT_ONCE) {
             let rows = row..(row + ROWS_AT_ONCE).min(n);
-            packed.pack_rows(
-                &x[rows.start * n_in..rows.end * n_in],
-                rows.len(),
-                n_in,
-                weight.format(),
-            );
-            let lhs = Lhs::transposed(&dy[rows.start * n_out..rows.end * n_out], n_out);
-            let product = Product { lhs, m: n_out, rhs: packed, k_range: 0..rows.len(), out_start };
-            matmul_batch(&[product], out, write);
+            packed.pack_rows(&x[rows.start * n_in..rows.end * n_in], rows.len(), n_in, format);
+            let packed = &*packed;
+            let products: Vec<Product> = factors
+                .iter()
+                .map(|(weight, dy, out_start)| {
+                    let m = weight.n_out();
+                    let lhs = Lhs::transposed(&dy[rows.start * m..rows.end * m], m);
+                    let (k_range, out_start) = (0..rows.len(), *out_start);
+                    Product { lhs, m, rhs: packed, k_range, out_start }
+                })
+                .collect();
+            matmul_batch(&products, out, write);
             write = Write::Add;
         }
     });

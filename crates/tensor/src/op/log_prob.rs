@@ -1,16 +1,16 @@
 //! The output head: logits, and log-probabilities of given tokens without ever holding [N, V].
 
-use super::linear::add_product;
+use super::linear::add_products;
 use crate::buffer::Buffer;
-use crate::gradients::Gradients;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use fathom_kernels::matmul::{Lhs, Write, matmul};
-use fathom_kernels::{cross_entropy, elementwise};
+use fathom_kernels::{cross_entropy, elementwise, embedding};
 
-/// Elements of logits held at a time: 2 MiB, so that a chunk stays in the second-level cache.
-const LOGITS_AT_ONCE: usize = 1 << 19;
+/// Elements of logits held at a time (8 MiB): few enough for the cache that threads share, enough
+/// that the passes over the head and its gradient, one per chunk, do not set the pace.
+const LOGITS_AT_ONCE: usize = 1 << 21;
 
 /// Logits of every row: h [N, D], head [V, D], result [N, V]. Not recorded.
 pub fn logits(h: &Tensor, head: &Weight) -> Tensor {
@@ -48,50 +48,38 @@ pub fn linear_log_probs<'w>(
     let n_scored = scored.rows.len();
     assert_eq!(n_scored, scored.targets.len(), "rows and targets");
     let mut log_probs = vec![0.0; n_scored];
-    let mut dh = tape.is_recording().then(|| Buffer::zeros(n * width));
-    let mut dhead = tape.is_recording().then(|| Gradients::new(&[vocab * width]));
+    let mut gradients = tape
+        .is_recording()
+        .then(|| (Buffer::zeros(n * width), Buffer::stale(vocab * width), Write::Set));
 
     let chunk = (LOGITS_AT_ONCE / vocab).clamp(16, 4096);
     for start in (0..n_scored).step_by(chunk) {
         let range = start..(start + chunk).min(n_scored);
-        let rows = &scored.rows[range.clone()];
-        let targets = &scored.targets[range.clone()];
-        let picked = pick_rows(h, rows);
+        let (rows, targets) = (&scored.rows[range.clone()], &scored.targets[range.clone()]);
+        let picked = Picked::of(h, rows);
         let mut logits = Buffer::stale(rows.len() * vocab);
-        matmul(Lhs::rows(&picked, width), rows.len(), head.forward(), &mut logits, Write::Set);
+        let lhs = Lhs::rows(picked.data(), width);
+        matmul(lhs, rows.len(), head.forward(), &mut logits, Write::Set);
         if scored.inverse_temperature != 1.0 {
             elementwise::scale(&mut logits, scored.inverse_temperature);
         }
         let mut lse = Buffer::stale(rows.len());
         cross_entropy::log_probs(&logits, targets, &mut log_probs[range.clone()], &mut lse);
-        let (Some(dh), Some(dhead)) = (&mut dh, &mut dhead) else { continue };
+        let Some((dh, dhead, write)) = &mut gradients else { continue };
         let mut dlogp = Buffer::stale(rows.len());
         for (at, i) in range.enumerate() {
             dlogp[at] = dloss(i, log_probs[i]) * scored.inverse_temperature;
         }
         cross_entropy::backward(&mut logits, targets, &lse, &dlogp);
-        let mut dpicked = Buffer::stale(rows.len() * width);
-        matmul(
-            Lhs::rows(&logits, vocab),
-            rows.len(),
-            head.input_gradient(),
-            &mut dpicked,
-            Write::Set,
-        );
-        for (at, &row) in rows.iter().enumerate() {
-            let row = row as usize * width;
-            elementwise::add_assign(
-                &mut dh[row..row + width],
-                &dpicked[at * width..(at + 1) * width],
-            );
-        }
-        add_product(head, 0, &logits, &picked, rows.len(), dhead);
+        picked.add_gradient(&logits, head, rows, dh);
+        add_products(&[(head, &logits, 0)], picked.data(), rows.len(), dhead, *write);
+        *write = Write::Add;
     }
-    if let (Some(dh), Some(mut dhead)) = (dh, dhead) {
+    if let Some((dh, dhead, Write::Add)) = gradients {
         let node_h = h.node;
         let _ = tape.output(Buffer::zeros(0), &[0], |_| {
             move |backward: &mut crate::Backward| {
-                elementwise::add_assign(backward.gradients.to_add(head.slot), dhead.slot(0));
+                backward.gradients.add(head.slot, &dhead);
                 backward.give(node_h, dh);
             }
         });
@@ -99,12 +87,45 @@ pub fn linear_log_probs<'w>(
     log_probs
 }
 
-fn pick_rows(h: &Tensor, rows: &[u32]) -> Buffer {
-    let width = h.width();
-    let mut out = Buffer::stale(rows.len() * width);
-    for (at, &row) in rows.iter().enumerate() {
-        let row = row as usize * width;
-        out[at * width..(at + 1) * width].copy_from_slice(&h.data()[row..row + width]);
+/// The scored rows of a chunk: where they lie if they follow each other, else a copy.
+enum Picked<'h> {
+    Neighbours(&'h [f32]),
+    Copied(Buffer),
+}
+
+impl<'h> Picked<'h> {
+    fn of(h: &'h Tensor, rows: &[u32]) -> Self {
+        let width = h.width();
+        let first = rows.first().map_or(0, |row| *row as usize);
+        if follow_each_other(rows) {
+            return Picked::Neighbours(&h.data()[first * width..(first + rows.len()) * width]);
+        }
+        let mut out = Buffer::stale(rows.len() * width);
+        embedding::gather_f32(h.data(), rows, width, &mut out);
+        Picked::Copied(out)
     }
-    out
+
+    fn data(&self) -> &[f32] {
+        match self {
+            Picked::Neighbours(rows) => rows,
+            Picked::Copied(rows) => rows,
+        }
+    }
+
+    /// Adds `dlogits · head` to the rows of `dh`.
+    fn add_gradient(&self, dlogits: &[f32], head: &Weight, rows: &[u32], dh: &mut [f32]) {
+        let (n, width, lhs) = (rows.len(), head.n_in(), Lhs::rows(dlogits, head.n_out()));
+        if let Picked::Neighbours(_) = self {
+            let first = rows.first().map_or(0, |row| *row as usize);
+            let dh = &mut dh[first * width..(first + n) * width];
+            return matmul(lhs, n, head.input_gradient(), dh, Write::Add);
+        }
+        let mut dpicked = Buffer::stale(n * width);
+        matmul(lhs, n, head.input_gradient(), &mut dpicked, Write::Set);
+        embedding::scatter_add(rows, &dpicked, width, dh);
+    }
+}
+
+fn follow_each_other(rows: &[u32]) -> bool {
+    rows.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }

@@ -4,7 +4,7 @@
 use crate::buffer::Buffer;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-use fathom_kernels::threads;
+use fathom_kernels::columns::{self, Columns};
 
 /// Lays out keys and values per head.
 ///
@@ -20,41 +20,38 @@ pub fn mla_keys_values(
     let (n, d_rope) = (kv.n_rows(), k_rope.width());
     let (d_qk, d_kv) = (d_nope + d_rope, d_nope + d_v);
     assert_eq!(kv.width(), n_heads * d_kv, "width of kv_b_proj");
-    let (mut keys, mut values) =
-        (Buffer::stale(n * n_heads * d_qk), Buffer::stale(n * n_heads * d_v));
-    for i in 0..n {
-        let rope = &k_rope.data()[i * d_rope..(i + 1) * d_rope];
-        for h in i * n_heads..(i + 1) * n_heads {
-            let from = &kv.data()[h * d_kv..(h + 1) * d_kv];
-            let key = &mut keys[h * d_qk..(h + 1) * d_qk];
-            key[..d_nope].copy_from_slice(&from[..d_nope]);
-            key[d_nope..].copy_from_slice(rope);
-            values[h * d_v..(h + 1) * d_v].copy_from_slice(&from[d_nope..]);
-        }
-    }
+    let (nope, rope) = (part(d_qk, 0, d_nope), part(d_qk, d_nope, d_rope));
+    let (kv_key, kv_value) = (part(d_kv, 0, d_nope), part(d_kv, d_nope, d_v));
+    let mut keys = Buffer::stale(n * n_heads * d_qk);
+    let mut values = Buffer::stale(n * n_heads * d_v);
+    columns::copy(kv.data(), kv_key, &mut keys, nope);
+    columns::copy_repeated(k_rope.data(), Columns::all(d_rope), n_heads, &mut keys, rope);
+    columns::copy(kv.data(), kv_value, &mut values, Columns::all(d_v));
     let (node_kv, node_rope) = (kv.node, k_rope.node);
-    tape.outputs((keys, &[n, n_heads, d_qk]), (values, &[n, n_heads, d_v]), |node_k, node_v| {
-        move |backward| {
-            let (Some(dk), Some(dv)) = (backward.take(node_k), backward.take(node_v)) else {
-                return;
-            };
-            let (mut dkv, mut drope) =
-                (Buffer::stale(n * n_heads * d_kv), Buffer::zeros(n * d_rope));
-            threads::run_chunks(&mut dkv, 64 * n_heads * d_kv, |chunk, out| {
-                for (at, out) in out.chunks_exact_mut(d_kv).enumerate() {
-                    let h = chunk * 64 * n_heads + at;
-                    out[..d_nope].copy_from_slice(&dk[h * d_qk..h * d_qk + d_nope]);
-                    out[d_nope..].copy_from_slice(&dv[h * d_v..(h + 1) * d_v]);
+    let [keys, values] =
+        tape.outputs([(keys, &[n, n_heads, d_qk]), (values, &[n, n_heads, d_v])], |nodes| {
+            move |backward| {
+                let [dk, dv] = nodes.map(|node| backward.take(node));
+                let mut dkv = Buffer::stale(n * n_heads * d_kv);
+                match &dk {
+                    Some(dk) => columns::copy(dk, nope, &mut dkv, kv_key),
+                    None => columns::fill(0.0, &mut dkv, kv_key),
                 }
-            });
-            for (i, out) in drope.chunks_exact_mut(d_rope.max(1)).enumerate() {
-                for h in i * n_heads..(i + 1) * n_heads {
-                    let from = &dk[h * d_qk + d_nope..(h + 1) * d_qk];
-                    out.iter_mut().zip(from).for_each(|(sum, g)| *sum += g);
+                match &dv {
+                    Some(dv) => columns::copy(dv, Columns::all(d_v), &mut dkv, kv_value),
+                    None => columns::fill(0.0, &mut dkv, kv_value),
+                }
+                backward.give(node_kv, dkv);
+                if let Some(dk) = dk {
+                    let mut drope = Buffer::stale(n * d_rope);
+                    columns::sum_repeated(&dk, rope, n_heads, &mut drope, Columns::all(d_rope));
+                    backward.give(node_rope, drope);
                 }
             }
-            backward.give(node_kv, dkv);
-            backward.give(node_rope, drope);
-        }
-    })
+        });
+    (keys, values)
+}
+
+fn part(row_len: usize, first: usize, width: usize) -> Columns {
+    Columns { row_len, first, width }
 }

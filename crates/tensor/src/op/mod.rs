@@ -22,7 +22,7 @@ pub use columns::{concat_columns, split_columns};
 pub use embedding::embedding;
 pub use experts::{Expert, experts};
 pub use gate::{Balance, Route, route};
-pub use linear::linear;
+pub use linear::{linear, linears};
 pub use log_prob::{LogProbs, linear_log_probs, logits};
 pub use mla::mla_keys_values;
 pub use rms_norm::rms_norm;

@@ -28,7 +28,7 @@ pub fn rope<'w>(
     rotate(rope.layout, &rope.table, positions, heads, &mut out);
     tape.output(out, &shape, |node| {
         move |backward| {
-            let Some(mut gradient) = backward.take(node) else { return };
+            let Some(mut gradient) = backward.take_owned(node) else { return };
             rotate_back(rope.layout, &rope.table, positions, heads, &mut gradient);
             backward.give(node_x, gradient);
         }
