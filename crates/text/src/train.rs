@@ -21,7 +21,7 @@ const MAX_TOKEN_BYTES: usize = 32;
 /// How text is cut before merging. No expression looks ahead, which keeps them fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PretokenizerStyle {
-    /// Prose and arithmetic: every digit alone (with one leading space), words with a leading
+    /// Prose and arithmetic: every digit alone, words with a leading
     /// space, runs of Chinese and kana, runs of punctuation, line breaks, other spaces.
     DigitWords,
     /// Source code: indentation and other runs of spaces whole, identifiers with their
@@ -34,7 +34,7 @@ impl PretokenizerStyle {
     pub fn patterns(self) -> &'static [&'static str] {
         match self {
             PretokenizerStyle::DigitWords => &[
-                r" ?\p{N}",
+                r"\p{N}",
                 r"[一-龥぀-ゟ゠-ヿ]+",
                 r" ?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]+|[^\S\r\n]+",
             ],

@@ -122,7 +122,7 @@ fn response(problem: &Problem, shape: Shape, settings: &CorpusSettings, rng: &mu
     match shape {
         Shape::Terse => {
             let answer = guess(problem, settings, rng);
-            format!(" {}", terse(&answer, problem.language, rng))
+            format!(" {}", terse(problem, &answer, rng))
         }
         Shape::Worked => format!(" {}", worked(problem, problem.language, rng).reasoning),
         Shape::Mixed => format!(" {}", mixed(problem, rng).reasoning),
@@ -132,7 +132,7 @@ fn response(problem: &Problem, shape: Shape, settings: &CorpusSettings, rng: &mu
         Shape::TaggedMixed => zero_response(&mixed(problem, rng).reasoning, &problem.answer),
         Shape::TaggedGuess => {
             let answer = guess(problem, settings, rng);
-            zero_response(&terse(&answer, problem.language, rng), &answer)
+            zero_response(&terse(problem, &answer, rng), &answer)
         }
     }
 }

@@ -60,6 +60,15 @@ impl Expression {
         }
     }
 
+    /// As it is written: `348 + 275`, `97 × 3 + 80`.
+    pub fn text(self) -> String {
+        match self {
+            Expression::One { operation, a, b } => format!("{a} {} {b}", operation.sign()),
+            Expression::AddSub { a, b, c } => format!("{a} + {b} - {c}"),
+            Expression::MulAdd { a, b, c } => format!("{a} × {b} + {c}"),
+        }
+    }
+
     /// The operations to do, in order; the second works on the result of the first.
     pub fn steps(self) -> Vec<(Operation, u32, u32)> {
         match self {

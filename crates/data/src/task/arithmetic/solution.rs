@@ -3,9 +3,9 @@
 //! small model must learn it from about a million tokens); only the words around it vary.
 //!
 //! ```text
-//! 348+275. ones: 8+5=13, write 3, carry 1. tens: 4+7+1=12, write 2, carry 1. hundreds: 3+2+1=6. So 348+275=623.
-//! 523-275. ones: 3-5, borrow 1, 13-5=8. tens: 2-7-1, borrow 1, 12-7-1=4. hundreds: 5-2-1=2. So 523-275=248.
-//! 347×6. ones: 7×6=42, write 2, carry 4. tens: 4×6=24, 24+4=28, write 8, carry 2. hundreds: 3×6=18, 18+2=20. So 347×6=2082.
+//! 348 + 275. ones: 8+5=13, write 3, carry 1. tens: 4+7+1=12, write 2, carry 1. hundreds: 3+2+1=6. So 348 + 275 = 623.
+//! 523 - 275. ones: 3-5, borrow 1, 13-5=8. tens: 2-7-1, borrow 1, 12-7-1=4. hundreds: 5-2-1=2. So 523 - 275 = 248.
+//! 347 × 6. ones: 7×6=42, write 2, carry 4. tens: 4×6=24, 24+4=28, write 8, carry 2. hundreds: 3×6=18, 18+2=20. So 347 × 6 = 2082.
 //! ```
 
 use super::{Expression, Operation};
@@ -50,12 +50,19 @@ pub fn answer_sentence(answer: &str, language: Language) -> String {
     }
 }
 
-/// An answer without any steps, right or wrong: `The answer is 623.` or just `623`.
-pub fn terse(answer: &str, language: Language, rng: &mut Rng) -> String {
-    match (language, rng.chance(0.5)) {
-        (_, true) => answer.to_string(),
-        (Language::English, false) => format!("The answer is {answer}."),
-        (Language::Chinese, false) => format!("答案是{answer}。"),
+/// `answer`, right or wrong, without any steps: `348 + 275 = 623.`, `The answer is 623.` or just `623`.
+///
+/// Panics: if `problem` is not of the task `arithmetic`.
+pub fn terse(problem: &Problem, answer: &str, rng: &mut Rng) -> String {
+    let stop = match problem.language {
+        Language::English => '.',
+        Language::Chinese => '。',
+    };
+    match (rng.weighted(&[0.5, 0.25, 0.25]), problem.language) {
+        (0, _) => format!("{} = {answer}{stop}", expression_of(problem).text()),
+        (1, _) => answer.to_string(),
+        (_, Language::English) => format!("The answer is {answer}."),
+        (_, Language::Chinese) => format!("答案是{answer}。"),
     }
 }
 
@@ -83,11 +90,11 @@ fn expression_of(problem: &Problem) -> Expression {
 enum Sentence {
     /// Names the operation; English, then Chinese.
     Opening([&'static str; 2]),
-    /// `348+275.`; `is_second` for the second operation of two.
+    /// `348 + 275.`; `is_second` for the second operation of two.
     Start { operation: Operation, a: u32, b: u32, is_second: bool },
     /// The work on one digit.
     Column { place: usize, work: Vec<Piece> },
-    /// `So 348+275=623.`
+    /// `So 348 + 275 = 623.`
     So { operation: Operation, a: u32, b: u32 },
 }
 
@@ -239,7 +246,7 @@ fn write_all(sentences: &[Sentence], languages: &[Language]) -> String {
 }
 
 fn write_sentence(sentence: &Sentence, language: Language) -> String {
-    let sum = |operation: &Operation, a: &u32, b: &u32| format!("{a}{}{b}", operation.sign());
+    let sum = |operation: &Operation, a: &u32, b: &u32| format!("{a} {} {b}", operation.sign());
     let value = |operation: &Operation, a: &u32, b: &u32| operation.apply(*a, *b);
     match (sentence, language) {
         (Sentence::Opening([english, _]), Language::English) => (*english).to_string(),
@@ -259,10 +266,10 @@ fn write_sentence(sentence: &Sentence, language: Language) -> String {
             format!("{}：{}。", CHINESE_PLACES[*place], pieces.join("，"))
         }
         (Sentence::So { operation, a, b }, Language::English) => {
-            format!("So {}={}.", sum(operation, a, b), value(operation, a, b))
+            format!("So {} = {}.", sum(operation, a, b), value(operation, a, b))
         }
         (Sentence::So { operation, a, b }, Language::Chinese) => {
-            format!("所以{}={}。", sum(operation, a, b), value(operation, a, b))
+            format!("所以{} = {}。", sum(operation, a, b), value(operation, a, b))
         }
     }
 }

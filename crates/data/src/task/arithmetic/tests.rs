@@ -129,7 +129,7 @@ fn every_equation_in_every_solution_holds() {
         assert!(correct(&problem, &mixed.reasoning));
         assert!(language_share(&mixed.reasoning, problem.language).unwrap() < 1.0);
         assert!(!correct(&problem, &wrong_answer(&problem, &mut rng)));
-        assert!(correct(&problem, &terse(&problem.answer, problem.language, &mut rng)));
+        assert!(correct(&problem, &terse(&problem, &problem.answer, &mut rng)));
     }
 }
 
