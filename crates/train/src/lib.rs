@@ -5,6 +5,7 @@
 pub mod advantage;
 pub mod answers;
 pub mod bench;
+mod check;
 mod corpus;
 pub mod error;
 pub mod eval;

@@ -20,6 +20,7 @@ pub fn run(
     start: Start,
     observer: &mut dyn Observer,
 ) -> Result<Results, Error> {
+    crate::check::check(recipe)?;
     let (dir, state) = RunDir::open(root, recipe, start)?;
     let logs = Logs::open(&dir, &state)?;
     let results = read_results(&dir);

@@ -73,10 +73,7 @@ impl Work<'_> {
 
     /// A path as typed, `~` being the home directory.
     pub(crate) fn source_folder(&self, path: &str) -> PathBuf {
-        match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-            _ => PathBuf::from(path),
-        }
+        expand_home(path)
     }
 
     /// The tokenizer of the run: that of its tokenizer stage, or of the checkpoint a stage starts from.
@@ -183,6 +180,14 @@ impl Work<'_> {
 
 fn write_text(path: &Path, text: &str) -> Result<(), Error> {
     Ok(atomic::write_atomic(path, |out: &mut dyn std::io::Write| out.write_all(text.as_bytes()))?)
+}
+
+/// A path as typed, `~` being the home directory.
+pub(crate) fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(path),
+    }
 }
 
 /// Removes a directory that is no longer needed; what cannot be removed only takes space.
