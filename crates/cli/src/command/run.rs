@@ -26,7 +26,7 @@ pub(crate) struct Args {
     model: Option<String>,
 
     /// A question to answer once; without one, stdin is read, or a chat begins
-    #[arg(value_name = "PROMPT")]
+    #[arg(value_name = "PROMPT", allow_negative_numbers = true)]
     prompt: Option<String>,
 
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     raw: bool,
 
     /// Write what stands between two pieces of code
-    #[arg(long, num_args = 2, value_names = ["PREFIX", "SUFFIX"], conflicts_with_all = NOT_WITH_FIM)]
+    #[arg(long, num_args = 2, allow_hyphen_values = true, value_names = ["PREFIX", "SUFFIX"], conflicts_with_all = NOT_WITH_FIM)]
     fim: Option<Vec<String>>,
 
     /// Write a line of a source file anew (with `--at`), from what stands around it

@@ -9,7 +9,7 @@ use crate::terminal::Style;
 use fathom_train::progress::duration;
 use fathom_train::recipe::{BUILT_IN, Kind, Recipe};
 use fathom_train::results::Results;
-use fathom_train::run_dir::{self, Start};
+use fathom_train::run_dir::{self, RunDirError, Start};
 use std::path::{Path, PathBuf};
 
 /// What was typed.
@@ -53,7 +53,7 @@ Examples:
   fathom train runs/r1-tiny --resume            go on after Ctrl-C, kill or power cut
 
 The first Ctrl-C finishes the step, saves everything and prints how to go on; the second one stops
-at once. A run that was interrupted and resumed ends with the same bits as one that was not.";
+at once. Interrupted or not, a run ends with the same bits, unless `--minutes` ended a stage.";
 
 /// What is meant.
 #[derive(Debug)]
@@ -81,7 +81,26 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             let go_on = format!("{} train {} --resume", program(), typed_as(&plan.root));
             Err(Failure::Interrupted(format!("{error}\ngo on with: {go_on}")))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(with_advice(error, &plan.root)),
+    }
+}
+
+/// An error of the run, with what can be done about it here.
+fn with_advice(error: fathom_train::Error, root: &Path) -> Failure {
+    use RunDirError::{File, OtherRecipe, Write};
+    match &error {
+        fathom_train::Error::RunDir(File { .. } | Write(_)) => {
+            Failure::hinted(error, "choose a directory that can be written with `--out DIR`")
+        }
+        fathom_train::Error::RunDir(OtherRecipe { .. }) => Failure::hinted(
+            error,
+            format!(
+                "`{} train {} --resume` goes on with the run that is there",
+                program(),
+                typed_as(root)
+            ),
+        ),
+        _ => error.into(),
     }
 }
 

@@ -24,11 +24,11 @@ pub(crate) struct Settings {
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Typed {
     /// Randomness: 0 always takes the most likely token [default: what the model states, else 0.6]
-    #[arg(long, value_name = "T", value_parser = temperature)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     temperature: Option<f32>,
 
     /// Draw only from the likeliest tokens that together have this probability [default: what the model states, else 0.95]
-    #[arg(long, value_name = "P", value_parser = top_p)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = top_p)]
     top_p: Option<f32>,
 
     /// Draw only from the K likeliest tokens; 0 is all
