@@ -63,6 +63,9 @@ pub struct State {
     pub done: Vec<String>,
     /// The stage under way and its last step with a checkpoint.
     pub in_flight: Option<InFlight>,
+    /// The stage that its `minutes` ended before its steps did, as long as no later one trained.
+    #[serde(default)]
+    pub ended_by_time: Option<InFlight>,
     /// Seconds that all processes of the run worked so far.
     pub wall_s: f64,
 }
@@ -75,6 +78,9 @@ pub struct InFlight {
     pub stage: String,
     /// Steps that are done and saved.
     pub step: u64,
+    /// Milliseconds that all processes worked on them.
+    #[serde(default)]
+    pub worked_ms: u64,
 }
 
 impl State {
@@ -94,9 +100,33 @@ impl State {
         self.in_flight.as_ref().filter(|at| at.stage == stage).map_or(0, |at| at.step)
     }
 
+    /// The milliseconds that went into those steps.
+    pub fn worked_ms(&self, stage: &str) -> u64 {
+        self.in_flight.as_ref().filter(|at| at.stage == stage).map_or(0, |at| at.worked_ms)
+    }
+
     /// Notes that a step is saved.
-    pub fn reach(&mut self, stage: &str, step: u64) {
-        self.in_flight = Some(InFlight { stage: stage.to_owned(), step });
+    pub fn reach(&mut self, stage: &str, step: u64, worked_ms: u64) {
+        self.in_flight = Some(InFlight { stage: stage.to_owned(), step, worked_ms });
+    }
+
+    /// Notes that the stage under way will not reach its last step in its time; `finish` follows.
+    pub fn end_by_time(&mut self) {
+        self.ended_by_time = self.in_flight.clone();
+    }
+
+    /// Opens the stage again that its time ended, if it has more now and nothing was begun from
+    /// its model. Stages after it, which measured that model, are to be done again.
+    pub fn reopen(&mut self, recipe: &Recipe) -> Option<&InFlight> {
+        let ended = self.ended_by_time.as_ref().filter(|_| self.in_flight.is_none())?;
+        let minutes = recipe.stage(&ended.stage)?.kind.minutes();
+        if minutes.is_some_and(|minutes| minutes * 60_000.0 <= ended.worked_ms as f64) {
+            return None;
+        }
+        let place = self.done.iter().position(|done| *done == ended.stage)?;
+        self.done.truncate(place);
+        self.in_flight = self.ended_by_time.take();
+        self.in_flight.as_ref()
     }
 
     /// Notes that a stage is complete.
@@ -145,6 +175,7 @@ impl RunDir {
             let path = dir.root.join(sub);
             std::fs::create_dir_all(&path).map_err(|e| file_error(&path, "create", e))?;
         }
+        dir.clear_leftovers(recipe, &state)?;
         dir.save_state(&state)?;
         dir.write(&dir.recipe(), recipe.resolved().as_bytes())?;
         Ok((dir, state))
@@ -217,6 +248,37 @@ impl RunDir {
     /// The folder of an unfinished stage at a step, optimizer state included.
     pub fn step_checkpoint(&self, stage: &str, step: u64) -> PathBuf {
         self.root.join("checkpoints").join(format!("{stage}.step-{step}"))
+    }
+
+    /// Finishes or removes what a killed process left half done: temporary files, and step
+    /// checkpoints that the state does not go on from. What cannot be removed only takes space.
+    fn clear_leftovers(&self, recipe: &Recipe, state: &State) -> Result<(), RunDirError> {
+        for stage in &recipe.stages {
+            fathom_checkpoint::atomic::recover_dir(self.checkpoint(&stage.name))
+                .map_err(RunDirError::Write)?;
+        }
+        let kept: Vec<PathBuf> = [&state.in_flight, &state.ended_by_time]
+            .into_iter()
+            .flatten()
+            .map(|at| self.step_checkpoint(&at.stage, at.step))
+            .collect();
+        for path in entries(&self.root.join("checkpoints")) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let is_step = recipe.stages.iter().any(|stage| {
+                let step =
+                    name.strip_prefix(&stage.name).and_then(|rest| rest.strip_prefix(".step-"));
+                step.is_some_and(|step| step.parse::<u64>().is_ok())
+            });
+            if is_temporary(&name) || (is_step && !kept.contains(&path)) {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
+        for path in entries(&self.root) {
+            if is_temporary(&path.file_name().unwrap_or_default().to_string_lossy()) {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+        Ok(())
     }
 
     fn saved_recipe(&self) -> Result<Option<Recipe>, RunDirError> {
@@ -299,6 +361,17 @@ fn check_is_ours(root: &Path) -> Result<(), RunDirError> {
         }
     }
     foreign.map_or(Ok(()), |found| Err(RunDirError::NotARun { root: root.to_owned(), found }))
+}
+
+/// Paths in a folder; none where it cannot be read.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+}
+
+/// Whether a name is one of those under which `checkpoint::atomic` writes.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && (name.ends_with(".tmp") || name.ends_with(".old"))
 }
 
 /// The lock lives in the open file, so it ends with the process however that ends.

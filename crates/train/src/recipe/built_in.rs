@@ -12,6 +12,10 @@ pub struct BuiltIn {
 /// Every built-in recipe, in the order in which they are listed to people.
 pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn { name: "r1-tiny", text: include_str!("../../../../recipes/r1-tiny.toml") },
+    BuiltIn {
+        name: "balance-ablation",
+        text: include_str!("../../../../recipes/balance-ablation.toml"),
+    },
     BuiltIn { name: "code-small", text: include_str!("../../../../recipes/code-small.toml") },
     BuiltIn { name: "gsm8k", text: include_str!("../../../../recipes/gsm8k.toml") },
 ];

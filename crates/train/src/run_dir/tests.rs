@@ -54,7 +54,7 @@ fn new_run_writes_its_recipe_and_resumes_from_its_state() {
     assert_eq!(read_recipe(&scratch.0).unwrap(), recipe(&[]));
     let mut state = state;
     state.finish("base");
-    state.reach("zero", 4);
+    state.reach("zero", 4, 0);
     dir.save_state(&state).unwrap();
     drop(dir);
     let (_dir, again) = RunDir::open(&scratch.0, &recipe(&[]), Start::Resume).unwrap();

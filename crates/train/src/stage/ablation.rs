@@ -5,7 +5,7 @@ use super::{Pace, Work, stage_seed};
 use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::learner::Learner;
-use crate::metrics::{Record, name};
+use crate::metrics::name;
 use crate::recipe::{Ablation, Pretrain};
 use crate::results::ModelResult;
 use fathom_data::pack::{BatchPlan, Mask, Order};
@@ -28,9 +28,11 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Ablation) -> Result<(
         order: Order::Shuffled,
         mask: Mask::Documents,
     };
-    let mut pace = Pace::new(stage, 2 * settings.steps, None);
-    for (arm, speed) in [("with-bias", settings.bias_update_speed), ("without-bias", 0.0)] {
-        let name_of_arm = format!("{stage}.{arm}");
+    let mut pace = Pace::new(stage, 2 * settings.steps);
+    for (arm, speed, figure) in [
+        ("with-bias", settings.bias_update_speed, name::EXPERT_LOAD),
+        ("without-bias", 0.0, name::EXPERT_LOAD_WITHOUT_BIAS),
+    ] {
         let config = config_of(work, stage, &settings.model, &tokenizer, settings.sequence_tokens)?;
         let model = Model::random(config, seed)
             .map_err(|source| Error::Model { what: settings.model.clone(), source })?;
@@ -56,9 +58,11 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Ablation) -> Result<(
                 |wanted: &str| figures.iter().find(|(name, _)| *name == wanted).map(|(_, v)| *v);
             loss = of(name::LOSS).unwrap_or(f64::NAN);
             loads.extend(of(name::EXPERT_LOAD));
-            work.logs.metrics(&Record::new(&name_of_arm, step, &figures))?;
-            let offset = if speed > 0.0 { 0 } else { settings.steps };
-            pace.step(work, offset + step, &figures, batch_tokens, start.elapsed().as_secs_f64())?;
+            let load = loads.last().copied().unwrap_or(f64::NAN);
+            let shown = [(figure, load), (name::LOSS, loss)];
+            let shown = if speed > 0.0 { &shown[..] } else { &shown[..1] };
+            let place = if speed > 0.0 { step } else { settings.steps + step };
+            pace.step_at(work, (step, place), shown, batch_tokens, start.elapsed().as_secs_f64())?;
             if work.wants_stop() {
                 return Err(Error::Interrupted { stage: stage.into(), step: 0 });
             }
@@ -68,8 +72,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Ablation) -> Result<(
         let result = ModelResult { n: settings.steps, ..ModelResult::default() }
             .with(name::LOSS, loss)
             .with(name::EXPERT_LOAD, mean);
-        work.results.0.retain(|(name, _)| *name != name_of_arm);
-        work.results.0.push((name_of_arm, result));
+        work.results.0.retain(|(name, _)| name != arm);
+        work.results.0.push((arm.to_string(), result));
     }
     Ok(())
 }

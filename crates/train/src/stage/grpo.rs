@@ -46,7 +46,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         true => Some(open_reference(work, stage, &settings.from, done, &learner)?),
         false => None,
     };
-    let mut pace = Pace::new(stage, settings.steps, settings.minutes);
+    let mut pace = Pace::new(stage, settings.steps);
     for step in done + 1..=settings.steps {
         let start = Instant::now();
         let first = (step - 1) * settings.prompts_per_step as u64;
@@ -90,7 +90,10 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         if stop && step < settings.steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
-        if pace.is_over() {
+        if work.is_over(settings.minutes) {
+            work.end_by_time(stage, (step, settings.steps), |dir| {
+                save(dir, &learner, reference.as_ref())
+            })?;
             break;
         }
     }

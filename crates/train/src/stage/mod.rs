@@ -36,6 +36,11 @@ pub(crate) struct Work<'a> {
     /// When this process began, and how long earlier ones worked.
     pub(crate) started: Instant,
     pub(crate) earlier_wall_s: f64,
+    /// The most memory that earlier processes took.
+    pub(crate) earlier_peak_rss_bytes: u64,
+    /// When this process began with the stage under way, and how long earlier ones worked on it.
+    pub(crate) stage_started: Instant,
+    pub(crate) stage_earlier_ms: u64,
 }
 
 /// Runs one stage from where the state says it stopped.
@@ -129,12 +134,37 @@ impl Work<'_> {
         }
         atomic::write_dir_atomic(self.dir.step_checkpoint(stage, step), save)?;
         self.logs.sync()?;
-        self.state.reach(stage, step);
+        let worked_ms = self.stage_worked_ms();
+        self.state.reach(stage, step, worked_ms);
         self.save_state()?;
         if before > 0 {
             remove_dir(&self.dir.step_checkpoint(stage, before));
         }
         Ok(())
+    }
+
+    /// Whether the stage under way has used up its time.
+    pub(crate) fn is_over(&self, minutes: Option<f64>) -> bool {
+        minutes.is_some_and(|minutes| self.stage_worked_ms() as f64 > 60_000.0 * minutes)
+    }
+
+    /// Keeps a stage that its time ends at `step` in a form in which more time can go on with it.
+    pub(crate) fn end_by_time(
+        &mut self,
+        stage: &str,
+        (step, steps): (u64, u64),
+        save: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if step < steps {
+            self.save_step(stage, step, save)?;
+            self.state.end_by_time();
+            self.note(format!("`{stage}` ends by its time, after {step} of {steps} steps"));
+        }
+        Ok(())
+    }
+
+    fn stage_worked_ms(&self) -> u64 {
+        self.stage_earlier_ms + self.stage_started.elapsed().as_millis() as u64
     }
 
     /// Writes the outcome of a stage: a Hugging Face directory.
@@ -200,24 +230,17 @@ pub(crate) fn format_of(template: Template) -> ChatFormat {
     crate::prompts::chat_format(template)
 }
 
-/// The steps of a stage: figures to the logs, progress to the observer, the time limit.
+/// The steps of a stage: figures to the logs, progress to the observer.
 pub(crate) struct Pace {
     stage: String,
     of: u64,
     started: Instant,
     remaining: Remaining,
-    minutes: Option<f64>,
 }
 
 impl Pace {
-    pub(crate) fn new(stage: &str, of: u64, minutes: Option<f64>) -> Self {
-        Pace {
-            stage: stage.into(),
-            of,
-            started: Instant::now(),
-            remaining: Remaining::default(),
-            minutes,
-        }
+    pub(crate) fn new(stage: &str, of: u64) -> Self {
+        Pace { stage: stage.into(), of, started: Instant::now(), remaining: Remaining::default() }
     }
 
     /// Records a finished step. `shown` are the figures for people, the most telling first.
@@ -229,25 +252,34 @@ impl Pace {
         n_tokens: usize,
         seconds: f64,
     ) -> Result<(), Error> {
+        self.step_at(work, (step, step), figures, n_tokens, seconds)
+    }
+
+    /// As [`Pace::step`], for a stage that runs its steps more than once: the step in the logs, and
+    /// its place among all.
+    pub(crate) fn step_at(
+        &mut self,
+        work: &mut Work,
+        (step, place): (u64, u64),
+        figures: &[(&'static str, f64)],
+        n_tokens: usize,
+        seconds: f64,
+    ) -> Result<(), Error> {
         work.logs.metrics(&Record::new(&self.stage, step, figures))?;
         let tokens_per_s = n_tokens as f64 / seconds.max(1e-9);
         let timing = [("tokens_per_s", tokens_per_s), ("step_s", seconds)];
         work.logs.timing(&Record::new(&self.stage, step, &timing))?;
-        let remaining_s = self.remaining.after(step, self.of, self.started.elapsed().as_secs_f64());
+        let remaining_s =
+            self.remaining.after(place, self.of, self.started.elapsed().as_secs_f64());
         work.observer.event(&Event::Step(Step {
             stage: self.stage.clone(),
-            step,
+            step: place,
             of: self.of,
             figures: figures.to_vec(),
             tokens_per_s,
             remaining_s,
         }));
         Ok(())
-    }
-
-    /// Whether the stage's time is up.
-    pub(crate) fn is_over(&self) -> bool {
-        self.minutes.is_some_and(|minutes| self.started.elapsed().as_secs_f64() > 60.0 * minutes)
     }
 }
 

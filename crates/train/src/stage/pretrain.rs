@@ -39,7 +39,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Pretrain) -> Result<(
         order: Order::Shuffled,
         mask: if settings.document_mask { Mask::Documents } else { Mask::None },
     };
-    let mut pace = Pace::new(stage, settings.steps, settings.minutes);
+    let mut pace = Pace::new(stage, settings.steps);
     for step in done + 1..=settings.steps {
         let start = Instant::now();
         let rate =
@@ -57,7 +57,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Pretrain) -> Result<(
         if stop && step < settings.steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
-        if pace.is_over() {
+        if work.is_over(settings.minutes) {
+            work.end_by_time(stage, (step, settings.steps), |dir| learner.save(dir))?;
             break;
         }
     }

@@ -48,7 +48,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
     let per_step = (settings.batch_tokens / budget).max(1);
     let steps = (packed.rows.len() as u64 * settings.epochs).div_ceil(per_step as u64);
     let seed = stage_seed(work.recipe, stage);
-    let mut pace = Pace::new(stage, steps, settings.minutes);
+    let mut pace = Pace::new(stage, steps);
     for step in done + 1..=steps {
         let start = Instant::now();
         let first = (step - 1) * per_step as u64;
@@ -82,7 +82,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
         if stop && step < steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
-        if pace.is_over() {
+        if work.is_over(settings.minutes) {
+            work.end_by_time(stage, (step, steps), |dir| learner.save(dir))?;
             break;
         }
     }
