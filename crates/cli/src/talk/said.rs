@@ -98,10 +98,10 @@ impl Lines {
     pub(super) fn push(&mut self, line: &str) -> Option<String> {
         const QUOTES: &str = "\"\"\"";
         let mut line = line;
-        if !self.quoted && self.so_far.is_empty() {
-            if let Some(rest) = line.trim_start().strip_prefix(QUOTES) {
-                (self.quoted, line) = (true, rest);
-            }
+        if !self.is_open()
+            && let Some(rest) = line.trim_start().strip_prefix(QUOTES)
+        {
+            (self.quoted, line) = (true, rest);
         }
         if self.quoted {
             let Some(last) = line.trim_end().strip_suffix(QUOTES) else {

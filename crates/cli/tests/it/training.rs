@@ -16,7 +16,15 @@ fn without_a_terminal_progress_is_plain_lines_on_stderr_and_the_table_on_stdout(
     {
         assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
     }
-    for words in ["model", "pass@1", "\nbase ", "\ntuned ", "\ntime ", "\nmemory "] {
+    for words in [
+        "model",
+        "pass@1",
+        "\nbase ",
+        "\ntuned ",
+        "\nreport  runs/small/report.html\n",
+        "\ntime ",
+        "\nmemory ",
+    ] {
         assert!(ended.stdout.contains(words), "{words}: {}", ended.stdout);
     }
     assert!(ended.stdout.ends_with("run runs/small\n"), "{}", ended.stdout);
