@@ -11,7 +11,8 @@ const ASSUMED_VOCAB: usize = 1 << 16;
 
 /// Checks every model and every stage that uses one. Touches no run directory.
 ///
-/// Errors: `Model`, naming the model (or the path of the checkpoint) and the word that is wrong.
+/// Errors: `Model`, naming the model (or the path of the checkpoint) and the word that is wrong;
+/// `Unfit` where a stage starts from a directory without a model.
 pub(crate) fn check(recipe: &Recipe) -> Result<(), Error> {
     for model in recipe.models.keys() {
         config_of(recipe, model)?;
@@ -29,7 +30,11 @@ fn check_stage(recipe: &Recipe, stage: &Stage) -> Result<(), Error> {
     };
     let (name, config) = match (from.filter(|from| is_path(from)), recipe.model_of(&stage.name)) {
         (Some(path), _) => {
-            let config = read_config(&expand_home(path));
+            let dir = expand_home(path);
+            if !dir.join("config.json").is_file() {
+                return Err(no_model(&stage.name, path));
+            }
+            let config = read_config(&dir);
             (path.as_str(), config.map_err(|source| Error::Model { what: path.clone(), source })?)
         }
         (None, Some(model)) => (model, config_of(recipe, model)?),
@@ -39,6 +44,17 @@ fn check_stage(recipe: &Recipe, stage: &Stage) -> Result<(), Error> {
         what: format!("{name}` in stage `{}", stage.name),
         source: fathom_model::Error::Config(error),
     })
+}
+
+fn no_model(stage: &str, path: &str) -> Error {
+    Error::Unfit {
+        stage: stage.into(),
+        found: format!("no `config.json` in `{path}`"),
+        expected: "the directory of a model to start from".into(),
+        hint: Some(format!(
+            "name one with `--set {stage}.from=DIR`, the path beginning with `/`, `./` or `~/`"
+        )),
+    }
 }
 
 /// The configuration of a model of the recipe, with the vocabulary it will have at most.
@@ -84,7 +100,7 @@ mod tests {
             ("base.sequence_tokens=100000", "max_position_embeddings"),
             ("r1-sft.max_tokens=100000", "stage `r1-sft`"),
             ("r1-zero.max_new_tokens=100000", "stage `r1-zero`"),
-            ("r1-sft.from=./nowhere", "nowhere"),
+            ("r1-sft.from=./nowhere", "--set r1-sft.from=DIR"),
         ];
         for (set, word) in cases {
             let error = outcome("r1-tiny", &[set]).expect_err(set);
