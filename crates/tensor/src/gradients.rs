@@ -54,6 +54,11 @@ impl Gradients {
         self.starts[slot]..self.starts[slot + 1]
     }
 
+    /// Whether anything was written to a slot since [`Gradients::clear`].
+    pub fn is_written(&self, slot: usize) -> bool {
+        self.written[slot]
+    }
+
     /// Number of slots.
     pub fn n_slots(&self) -> usize {
         self.written.len()

@@ -60,6 +60,9 @@ impl Optimizer {
         learning_rate: f64,
     ) -> f64 {
         self.updates += 1;
+        // A weight that took no part (the MTP module outside pre-training) stays as it is: no decay.
+        let used: Vec<bool> =
+            (0..self.sizes.len()).map(|slot| gradients.is_written(slot)).collect();
         let all = gradients.all();
         let norm = adamw::global_norm(&[all]);
         let limit = self.settings.grad_clip;
@@ -75,13 +78,13 @@ impl Optimizer {
         let mut moments = self.state.split(&self.sizes);
         let mut at = 0;
         let mut tensors = Vec::with_capacity(self.sizes.len());
-        for ((weight, role), size) in
-            model.weights_mut().iter_mut().zip(&self.roles).zip(&self.sizes)
+        for (slot, ((weight, role), size)) in
+            model.weights_mut().iter_mut().zip(&self.roles).zip(&self.sizes).enumerate()
         {
             let (grad, moments) = (&all[at..at + size], moments.next());
             at += size;
             let Some(moments) = moments else { break };
-            if *role != Role::RouterBias {
+            if used[slot] && *role != Role::RouterBias {
                 let decay = !matches!(role, Role::Norm | Role::Bias);
                 tensors.push(adamw::Tensor { param: weight.values_mut(), grad, moments, decay });
             }

@@ -60,7 +60,9 @@ fn sums_in(text: &str) -> Vec<Expression> {
     let number_before = |at: usize| -> Option<u32> {
         let start = text[..at].rfind(|c: char| !c.is_ascii_digit());
         let start = start.map_or(0, |i| i + text[i..].chars().next().map_or(0, char::len_utf8));
-        text[start..at].parse().ok()
+        // In `80+78-12` nobody states what 78-12 is.
+        let in_chain = text[..start].ends_with(['+', '-', '×']);
+        if in_chain { None } else { text[start..at].parse().ok() }
     };
     let number_after = |at: usize| -> Option<u32> {
         let end = text[at..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |i| at + i);

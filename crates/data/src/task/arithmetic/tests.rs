@@ -33,42 +33,44 @@ fn solutions_have_the_canonical_form() {
         348,
         275,
         Language::English,
-        "348+275. ones: 8+5=13, write 3, carry 1. tens: 4+7+1=12, write 2, carry 1. \
-         hundreds: 3+2+1=6. So 348+275=623.",
+        "348 + 275. ones: 8+5=13, write 3, carry 1. tens: 4+7+1=12, write 2, carry 1. \
+         hundreds: 3+2+1=6. So 348 + 275 = 623.",
     );
     check(
         Operation::Add,
         348,
         275,
         Language::Chinese,
-        "348+275。个位：8+5=13，写3，进1。十位：4+7+1=12，写2，进1。百位：3+2+1=6。\
-         所以348+275=623。",
+        "348 + 275。个位：8+5=13，写3，进1。十位：4+7+1=12，写2，进1。百位：3+2+1=6。\
+         所以348 + 275 = 623。",
     );
     check(
         Operation::Sub,
         503,
         275,
         Language::English,
-        "503-275. ones: 3-5, borrow 1, 13-5=8. tens: 0-7-1, borrow 1, 10-7-1=2. \
-         hundreds: 5-2-1=2. So 503-275=228.",
+        "503 - 275. ones: 3-5, borrow 1, 13-5=8. tens: 0-7-1, borrow 1, 10-7-1=2. \
+         hundreds: 5-2-1=2. So 503 - 275 = 228.",
     );
     check(
         Operation::Mul,
         347,
         6,
         Language::Chinese,
-        "347×6。个位：7×6=42，写2，进4。十位：4×6=24，24+4=28，写8，进2。百位：3×6=18，18+2=20。\
-         所以347×6=2082。",
+        "347 × 6。个位：7×6=42，写2，进4。十位：4×6=24，24+4=28，写8，进2。百位：3×6=18，18+2=20。\
+         所以347 × 6 = 2082。",
     );
     assert_eq!(
         reasoning(Expression::AddSub { a: 7, b: 8, c: 9 }, Language::English),
-        "First add, then subtract. 7+8. ones: 7+8=15. So 7+8=15. \
-         Then 15-9. ones: 5-9, borrow 1, 15-9=6. tens: 1-0-1=0. So 15-9=6."
+        "First add, then subtract. 7 + 8. ones: 7+8=15. So 7 + 8 = 15. \
+         Then 15 - 9. ones: 5-9, borrow 1, 15-9=6. tens: 1-0-1=0. So 15 - 9 = 6."
     );
 }
 
 /// Every `left=right` in `text`, evaluated; returns how many there were.
 fn verify_equations(text: &str) -> usize {
+    let text =
+        &[" + ", " - ", " × ", " = "].iter().fold(text.to_string(), |t, s| t.replace(s, s.trim()));
     let is_sum = |c: char| c.is_ascii_digit() || "+-×".contains(c);
     let mut n_equations = 0;
     for (at, _) in text.match_indices('=') {
@@ -118,7 +120,7 @@ fn every_equation_in_every_solution_holds() {
             let worked = worked(&problem, language, &mut rng);
             assert!(verify_equations(&worked.reasoning) >= 2, "{}", worked.reasoning);
             verify_carries(&worked.reasoning);
-            let end = format!("={}", problem.answer);
+            let end = format!(" = {}", problem.answer);
             assert!(worked.reasoning.trim_end_matches(['.', '。']).ends_with(&end));
             assert!(correct(&problem, &worked.reasoning), "{}", worked.reasoning);
             assert!(correct(&problem, &worked.final_answer));
