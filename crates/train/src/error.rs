@@ -18,6 +18,8 @@ pub enum Error {
     Checkpoint(fathom_checkpoint::Error),
     /// A tokenizer or a text cannot be used.
     Text(fathom_text::Error),
+    /// The step checkpoint that a stage would go on from cannot be used.
+    StepCheckpoint { dir: PathBuf, stage: String, source: Box<Error> },
     /// Training data cannot be used.
     Data(fathom_data::error::Error),
     /// A stage asks for what its inputs do not have.
@@ -38,6 +40,16 @@ impl fmt::Display for Error {
             Error::Model { what, source } => write!(f, "model `{what}`: {source}"),
             Error::Checkpoint(error) => error.fmt(f),
             Error::Text(error) => error.fmt(f),
+            Error::StepCheckpoint { dir, stage, source } => {
+                let text = source.to_string();
+                let what = text.split("\nhint: ").next().unwrap_or_default();
+                write!(
+                    f,
+                    "stage `{stage}` cannot go on: {what}\n\
+                     hint: remove the folder `{}` and resume again: the stage begins anew",
+                    dir.display()
+                )
+            }
             Error::Data(error) => error.fmt(f),
             Error::Unfit { stage, found, expected, hint } => {
                 write!(f, "stage `{stage}`: found {found}, expected {expected}")?;

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::recipe::{Mix, Task, Template};
+use crate::stage::expand_home;
 use fathom_data::grade;
 use fathom_data::jsonl::{self, Fields};
 use fathom_data::language::Language;
@@ -84,18 +85,34 @@ pub enum Prompts {
 
 impl Prompts {
     /// The questions of a recipe's task.
-    pub fn open(task: &Task, seed: u64, stage: &str) -> Result<Prompts, Error> {
+    ///
+    /// `seed` is that of the recipe: every stage must see the same split into training and held-out
+    /// questions. `note` is told what was left out of the files.
+    pub fn open(
+        task: &Task,
+        seed: u64,
+        stage: &str,
+        note: &mut dyn FnMut(String),
+    ) -> Result<Prompts, Error> {
         match task {
             Task::Arithmetic(mix) => Ok(Prompts::Generated { mix: mix.clone(), seed }),
             Task::Questions(files) => {
-                let mut train = read_items(&files.train)?;
+                let mut train = read_items(&files.train, note)?;
                 let held_out = if files.test.is_empty() {
                     let n_held_out = (train.len() as f64 * files.held_out_share).ceil() as usize;
                     Rng::from_key(&[seed, 0x7465_7374]).shuffle(&mut train);
                     train.split_off(train.len() - n_held_out.min(train.len()))
                 } else {
-                    read_items(&files.test)?
+                    read_items(&files.test, note)?
                 };
+                if train.is_empty() {
+                    return Err(Error::Unfit {
+                        stage: stage.into(),
+                        found: format!("{} questions in `{}`, all held out", held_out.len(), files.train),
+                        expected: "some to train on".into(),
+                        hint: Some("give more questions, or held-out ones with `task.test`".into()),
+                    });
+                }
                 Ok(Prompts::Files { train, held_out })
             }
             Task::Sources(_) => Err(Error::Unfit {
@@ -105,6 +122,35 @@ impl Prompts {
                 hint: Some("set `task` to `{ kind = \"questions\", train = … }` or `{ kind = \"arithmetic\" }`".into()),
             }),
         }
+    }
+
+    /// Leaves out training questions that are too long for a model: prompt and answer must fit its
+    /// positions. Generated questions are short and stay.
+    pub fn keep_fitting(&mut self, fit: &Fit, note: &mut dyn FnMut(String)) -> Result<(), Error> {
+        let Prompts::Files { train, .. } = self else { return Ok(()) };
+        let n_all = train.len();
+        let mut kept = Vec::with_capacity(n_all);
+        for item in train.drain(..) {
+            if fit.holds(&item)? {
+                kept.push(item);
+            }
+        }
+        *train = kept;
+        if train.is_empty() {
+            return Err(Error::Unfit {
+                stage: fit.stage.into(),
+                found: format!("{n_all} questions, none of which fits the model"),
+                expected: format!(
+                    "prompts that leave room for `max_new_tokens` = {} in {} positions",
+                    fit.max_new_tokens, fit.n_positions
+                ),
+                hint: Some(format!("lower `{}.max_new_tokens`", fit.stage)),
+            });
+        }
+        if train.len() < n_all {
+            note(format!("left out {} of {n_all} questions {}", n_all - train.len(), fit.why()));
+        }
+        Ok(())
     }
 
     /// Training question `index`; `prompts` gives the shares of the kinds (empty: reasoning only).
@@ -137,8 +183,42 @@ impl Prompts {
     }
 }
 
-fn read_items(path: &str) -> Result<Vec<Item>, Error> {
-    let set = jsonl::read_problems(path.as_ref(), &Fields::gsm8k())?;
+/// What a model has room for.
+pub struct Fit<'a> {
+    /// The stage that samples.
+    pub stage: &'a str,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Wording around the question.
+    pub template: Template,
+    /// Longest answer.
+    pub max_new_tokens: usize,
+    /// Positions of the model.
+    pub n_positions: usize,
+}
+
+impl Fit<'_> {
+    /// Whether the prompt and the longest answer fit.
+    pub fn holds(&self, item: &Item) -> Result<bool, Error> {
+        let n_prompt = prompt_ids(self.tokenizer, self.template, item.text())?.len();
+        Ok(n_prompt + self.max_new_tokens <= self.n_positions)
+    }
+
+    /// The reason for which others are left out.
+    pub fn why(&self) -> String {
+        format!(
+            "that with `max_new_tokens` = {} pass the model's {} positions",
+            self.max_new_tokens, self.n_positions
+        )
+    }
+}
+
+fn read_items(path: &str, note: &mut dyn FnMut(String)) -> Result<Vec<Item>, Error> {
+    let set = jsonl::read_problems(&expand_home(path), &Fields::gsm8k())?;
+    let (n, skipped) = (set.problems.len(), &set.skipped);
+    if skipped.total() > 0 {
+        note(format!("{n} questions read from `{path}`; {skipped}"));
+    }
     Ok(set
         .problems
         .into_iter()

@@ -43,6 +43,7 @@ pub fn run(
         earlier_peak_rss_bytes,
         stage_started: Instant::now(),
         stage_earlier_ms: 0,
+        stage_minutes: None,
     };
     let of = recipe.stages.len();
     for (idx, stage) in recipe.stages.iter().enumerate() {
@@ -60,6 +61,7 @@ pub fn run(
         });
         work.stage_started = began;
         work.stage_earlier_ms = work.state.worked_ms(&stage.name);
+        work.stage_minutes = stage.kind.minutes();
         stage::run(&mut work, stage)?;
         finish_stage(&mut work, stage)?;
         let wall_s = began.elapsed().as_secs_f64();

@@ -158,7 +158,7 @@ impl RunDir {
         check_is_ours(&root)?;
         std::fs::create_dir_all(&root).map_err(|source| file_error(&root, "create", source))?;
         let dir = RunDir { _lock: lock(&root)?, root };
-        let state = match dir.saved_recipe()? {
+        let mut state = match dir.saved_recipe()? {
             Some(saved) => {
                 let differences = saved.differences(recipe);
                 if !differences.is_empty() {
@@ -175,6 +175,10 @@ impl RunDir {
             let path = dir.root.join(sub);
             std::fs::create_dir_all(&path).map_err(|e| file_error(&path, "create", e))?;
         }
+        // A step checkpoint that a person removed, since it was damaged, begins its stage again.
+        let is_there = |at: &InFlight| dir.step_checkpoint(&at.stage, at.step).is_dir();
+        state.in_flight = state.in_flight.filter(is_there);
+        state.ended_by_time = state.ended_by_time.filter(is_there);
         dir.clear_leftovers(recipe, &state)?;
         dir.save_state(&state)?;
         dir.write(&dir.recipe(), recipe.resolved().as_bytes())?;

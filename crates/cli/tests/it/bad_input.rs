@@ -31,6 +31,9 @@ fn a_recipe_that_cannot_work_names_what_is_wrong_and_the_nearest_right() {
     train("nonsense", &["cannot understand the setting `nonsense`", "hint: "]);
     train("tiny-v3.num_attention_heads=0", &["num_attention_heads"]);
     train("tiny-v3.num_experts_per_tok=99", &["num_experts_per_tok", "hint: "]);
+    train("tiny-qwen.num_attention_heads=5", &["`tiny-qwen`", "num_attention_heads", "hint: "]);
+    train("tiny-v3.num_key_value_heads=3", &["`tiny-v3`", "num_key_value_heads", "hint: "]);
+    train("r1-zero.max_new_tokens=100000", &["`r1-zero`", "max_position_embeddings", "hint: "]);
     train("base.sequence_tokens=100000", &["`base`", "max_position_embeddings", "hint: "]);
     check(&dir, &["train", "gsm8k", "--minutes", "0"], 2, &["above 0"]);
     assert!(!dir.join("runs").exists(), "nothing may be left behind");

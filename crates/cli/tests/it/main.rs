@@ -5,6 +5,8 @@
 mod bad_input;
 mod figures;
 mod help;
+mod kill;
+mod own_data;
 mod program;
 mod talk;
 mod training;

@@ -78,6 +78,16 @@ pub(crate) fn trained() -> &'static Path {
     })
 }
 
+/// The recipe [`SMALL`] with only these stages, and no `main_model`.
+pub(crate) fn stages(names: &[&str]) -> String {
+    let parts: Vec<&str> = SMALL.split("[[stage]]").collect();
+    let kept = parts[1..]
+        .iter()
+        .filter(|stage| names.iter().any(|name| stage.contains(&format!("\nname = \"{name}\"\n"))));
+    let stages: String = kept.map(|stage| format!("[[stage]]{stage}")).collect();
+    parts[0].replace("main_model = \"tuned\"\n", "") + &stages
+}
+
 /// A reasoning model of a few thousand parameters, in seconds.
 pub(crate) const SMALL: &str = r#"
 name = "small"

@@ -1,6 +1,6 @@
 //! `train` as a person meets it: what it prints, how it stops, how it goes on.
 
-use crate::program::{Ended, SMALL, command, fathom, folder, trained};
+use crate::program::{Ended, SMALL, command, fathom, folder, stages, trained};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
@@ -35,6 +35,40 @@ fn a_finished_run_passes_over_its_stages() {
     let ended = fathom(trained(), &["train", "runs/small", "--resume"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(ended.stderr.matches("done before").count(), 4, "{}", ended.stderr);
+}
+
+#[test]
+fn a_stage_that_its_time_ended_goes_on_with_more_to_the_same_model() {
+    let dir = folder("minutes");
+    let evaluation = "\n[[stage]]\nname = \"evaluation\"\nkind = \"evaluate\"\nmodels = [\"base\"]\n\
+                      problems = 2\nsamples_per_problem = 1\nmax_new_tokens = 4\n";
+    let recipe = stages(&["tokenizer", "base"]) + evaluation;
+    std::fs::write(dir.join("small.toml"), recipe).unwrap();
+    let train = |args: &[&str]| {
+        let ended = fathom(&dir, &[&["train"], args].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stderr
+    };
+    train(&["small.toml", "--out", "whole"]);
+    let short = train(&["small.toml", "--out", "timed", "--minutes", "0.00001"]);
+    assert!(short.contains("`base` ends by its time, after 1 of 4 steps"), "{short}");
+    let same = train(&["timed", "--resume"]);
+    assert_eq!(same.matches("done before").count(), 3, "{same}");
+    let more = train(&["timed", "--resume", "--minutes", "5"]);
+    assert!(more.contains("`base` has more time now and goes on after step 1"), "{more}");
+    for file in ["checkpoints/base/model.safetensors", "metrics.jsonl", "samples.jsonl"] {
+        let [whole, timed] = ["whole", "timed"].map(|run| std::fs::read(dir.join(run).join(file)));
+        assert!(whole.unwrap() == timed.unwrap(), "`{file}` differs");
+    }
+}
+
+#[test]
+fn minutes_are_refused_where_nothing_trains() {
+    let dir = folder("no-minutes");
+    std::fs::write(dir.join("words.toml"), stages(&["tokenizer"])).unwrap();
+    let ended = fathom(&dir, &["train", "words.toml", "--minutes", "5"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("`--minutes` has no effect"), "{ended:?}");
 }
 
 #[test]

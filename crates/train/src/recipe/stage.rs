@@ -48,6 +48,16 @@ impl Kind {
         ("ablation", &["model", "steps", "batch_sequences", "sequence_tokens"]),
     ];
 
+    /// The time limit of a stage that can have one.
+    pub fn minutes(&self) -> Option<f64> {
+        match self {
+            Kind::Pretrain(settings) => settings.minutes,
+            Kind::Sft(settings) => settings.minutes,
+            Kind::Grpo(settings) => settings.minutes,
+            _ => None,
+        }
+    }
+
     /// The word in the recipe.
     pub fn name(&self) -> &'static str {
         let idx = match self {
@@ -76,8 +86,6 @@ pub struct Tokenizer {
     pub vocab_size: usize,
     /// Documents of the corpus that are counted.
     pub corpus_documents: usize,
-    /// Pre-tokenizer by model family, such as `deepseek-v3`.
-    pub style: String,
 }
 
 /// Pre-trains a model of `[models]`.
@@ -108,7 +116,8 @@ pub struct Pretrain {
     pub document_mask: bool,
     /// Share of documents turned into fill-in-the-middle form, 0..=1.
     pub fim_rate: f64,
-    /// Stops after this many minutes, if set; the run can be resumed with more.
+    /// Ends after this many minutes of work in all, if set. Resumed with more, the stage goes on,
+    /// unless a later stage has begun from its model. The schedule is that of all `steps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
     /// Steps between measurements on held-out text; 0: only at the end.
@@ -131,7 +140,7 @@ pub struct Sft {
     pub batch_tokens: usize,
     /// Longer examples are dropped and counted.
     pub max_tokens: usize,
-    /// Stops after this many minutes, if set.
+    /// Ends after this many minutes of work in all, if set, as in pre-training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
     /// Steps between checkpoints; 0: only at the end.
@@ -204,7 +213,7 @@ pub struct Grpo {
     pub prompts_per_step: usize,
     /// Answers per question, at least 2.
     pub group_size: usize,
-    /// Optimizer updates per step; must divide the number of answers.
+    /// Optimizer updates per step: the questions are cut into so many parts.
     pub mini_batches: usize,
     /// Longer answers are cut.
     pub max_new_tokens: usize,
@@ -226,7 +235,7 @@ pub struct Grpo {
     pub scale_by_std: bool,
     /// Step of the routing bias; 0 leaves it as pre-training set it.
     pub bias_update_speed: f64,
-    /// Stops after this many minutes, if set.
+    /// Ends after this many minutes of work in all, if set, as in pre-training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
     /// Steps between sample transcripts; 0: none.
@@ -324,7 +333,7 @@ pub struct Ablation {
 
 impl Default for Tokenizer {
     fn default() -> Self {
-        Tokenizer { vocab_size: 0, corpus_documents: 2000, style: "deepseek-v3".into() }
+        Tokenizer { vocab_size: 0, corpus_documents: 2000 }
     }
 }
 

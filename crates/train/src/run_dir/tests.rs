@@ -56,6 +56,7 @@ fn new_run_writes_its_recipe_and_resumes_from_its_state() {
     state.finish("base");
     state.reach("zero", 4, 0);
     dir.save_state(&state).unwrap();
+    std::fs::create_dir(dir.step_checkpoint("zero", 4)).unwrap();
     drop(dir);
     let (_dir, again) = RunDir::open(&scratch.0, &recipe(&[]), Start::Resume).unwrap();
     assert_eq!(again, state);
@@ -93,6 +94,49 @@ fn more_minutes_may_be_given_on_resume() {
     let longer = recipe(&["base.minutes=5"]);
     drop(RunDir::open(&scratch.0, &longer, Start::Resume).unwrap());
     assert_eq!(read_recipe(&scratch.0).unwrap(), longer);
+}
+
+#[test]
+fn a_stage_ended_by_its_time_opens_again_with_more_and_only_then() {
+    let mut state = State::default();
+    state.finish("base");
+    state.reach("zero", 4, 90_000);
+    state.end_by_time();
+    state.finish("zero");
+    let ended = state.clone();
+    for same in ["zero.minutes=1.0", "zero.minutes=1.5"] {
+        assert_eq!(state.reopen(&recipe(&[same])), None, "{same}");
+        assert_eq!(state, ended);
+    }
+    for more in [&["zero.minutes=2.0"][..], &[]] {
+        let mut state = ended.clone();
+        assert_eq!(state.reopen(&recipe(more)).map(|at| at.step), Some(4), "{more:?}");
+        assert!(!state.is_done("zero") && state.is_done("base"));
+        assert_eq!((state.steps_done("zero"), state.worked_ms("zero")), (4, 90_000));
+    }
+    // A stage that goes on from its model has begun.
+    state.reach("later", 1, 0);
+    assert_eq!(state.reopen(&recipe(&[])), None);
+}
+
+#[test]
+fn leftovers_of_a_killed_process_are_removed() {
+    let scratch = Scratch::new("run-leftovers");
+    let (dir, mut state) = RunDir::open(&scratch.0, &recipe(&[]), Start::New).unwrap();
+    state.reach("base", 4, 0);
+    dir.save_state(&state).unwrap();
+    let below = |name: &str| scratch.0.join("checkpoints").join(name);
+    for name in [".base.tmp", ".zero.old", "base.step-4", "base.step-2", "zero.step-1"] {
+        std::fs::create_dir(below(name)).unwrap();
+    }
+    std::fs::write(scratch.0.join(".state.json.7-1.tmp"), "{").unwrap();
+    drop(dir);
+    let (_dir, again) = RunDir::open(&scratch.0, &recipe(&[]), Start::Resume).unwrap();
+    assert_eq!(again, state);
+    let there = |name: &str| below(name).exists();
+    assert!(there("base.step-4") && there("zero")); // `.zero.old` is `zero`, killed while replaced
+    assert!(![".base.tmp", ".zero.old", "base.step-2", "zero.step-1"].into_iter().any(there));
+    assert!(!scratch.0.join(".state.json.7-1.tmp").exists());
 }
 
 #[test]

@@ -6,20 +6,19 @@ use crate::error::Error;
 use crate::eval::{majority, pass_at_k};
 use crate::metrics::Sample;
 use crate::progress::{Event, Step};
-use crate::prompts::{Item, Prompts};
+use crate::prompts::{Fit, Item};
 use crate::recipe::{Evaluate, Kind, Recipe, Template};
 use crate::results::ModelResult;
 use crate::reward::{language_of_reasoning, reward};
 use fathom_engine::Finish;
+use fathom_model::read_config;
 use std::time::Instant;
 
 /// Answers of every model kept for the report.
 const SAMPLES_KEPT: usize = 8;
 
 pub(super) fn run(work: &mut Work, stage: &str, settings: &Evaluate) -> Result<(), Error> {
-    let prompts = Prompts::open(&work.recipe.task, work.recipe.seed, stage)?;
-    let items: Vec<Item> =
-        (0..settings.problems as u64).map_while(|i| prompts.held_out(i)).collect();
+    let items = questions(work, stage, settings)?;
     let keyed: Vec<(u64, &Item)> = (0..).zip(&items).collect();
     for (at, model_stage) in settings.models.iter().enumerate() {
         let start = Instant::now();
@@ -53,6 +52,46 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Evaluate) -> Result<(
         work.results.0.push((model_stage.clone(), result));
     }
     Ok(())
+}
+
+/// Held-out questions that fit every model, so that all are asked the same.
+fn questions(work: &mut Work, stage: &str, settings: &Evaluate) -> Result<Vec<Item>, Error> {
+    let prompts = work.prompts(stage)?;
+    let mut items: Vec<Item> =
+        (0..settings.problems as u64).map_while(|i| prompts.held_out(i)).collect();
+    for model in &settings.models {
+        let tokenizer = work.tokenizer(Some(model))?;
+        let config = read_config(&work.source(model))
+            .map_err(|source| Error::Model { what: model.clone(), source })?;
+        let fit = Fit {
+            stage,
+            tokenizer: &tokenizer,
+            template: template_of(work.recipe, model),
+            max_new_tokens: settings.max_new_tokens,
+            n_positions: config.max_position_embeddings,
+        };
+        let n_all = items.len();
+        let mut fitting = Vec::with_capacity(n_all);
+        for item in items {
+            if fit.holds(&item)? {
+                fitting.push(item);
+            }
+        }
+        items = fitting;
+        if items.len() < n_all {
+            let n = n_all - items.len();
+            work.note(format!("left out {n} of {n_all} held-out questions {}", fit.why()));
+        }
+    }
+    if items.is_empty() {
+        return Err(Error::Unfit {
+            stage: stage.into(),
+            found: "no held-out question that the models have room for".into(),
+            expected: "at least one".into(),
+            hint: Some(format!("lower `{stage}.max_new_tokens`, or raise `task.held_out_share`")),
+        });
+    }
+    Ok(items)
 }
 
 /// The template a model was trained with last; base models are asked as R1-Zero is.

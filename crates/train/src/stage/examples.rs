@@ -86,7 +86,7 @@ fn pairs_of(work: &mut Work, stage: &str, source: &SftSource) -> Result<Vec<Pair
                 .collect())
         }
         (SftSource::Task(settings), _) => {
-            let prompts = Prompts::open(&work.recipe.task, seed, stage)?;
+            let prompts = work.prompts(stage)?;
             let n = match &prompts {
                 Prompts::Files { train, .. } if settings.count == 0 => train.len() as u64,
                 Prompts::Files { train, .. } => (settings.count as u64).min(train.len() as u64),

@@ -15,7 +15,7 @@ use crate::learner::{Extras, Learner, open_model, save_model, score};
 use crate::metrics::{Sample, name};
 use crate::objective::grpo::{Averaging, Grpo as Objective, Token};
 use crate::progress::Event;
-use crate::prompts::{Item, Prompts};
+use crate::prompts::{Fit, Item};
 use crate::recipe::{Grpo, GrpoLoss};
 use crate::reward::{Reward, language_of_reasoning, reward};
 use fathom_engine::Finish;
@@ -38,10 +38,16 @@ struct Judgement {
 pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), Error> {
     let tokenizer = work.tokenizer(Some(&settings.from))?;
     let rewards = rewards_of(stage, settings)?;
-    let prompts = Prompts::open(&work.recipe.task, work.recipe.seed, stage)?;
     let seed = stage_seed(work.recipe, stage);
     let (mut learner, done) =
         work.learner(stage, &settings.optimizer, || work.model(&settings.from))?;
+    let prompts = work.fitting_prompts(&Fit {
+        stage,
+        tokenizer: &tokenizer,
+        template: settings.template,
+        max_new_tokens: settings.max_new_tokens,
+        n_positions: learner.model.config.max_position_embeddings,
+    })?;
     let mut reference = match settings.kl_weight > 0.0 {
         true => Some(open_reference(work, stage, &settings.from, done, &learner)?),
         false => None,
@@ -90,7 +96,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         if stop && step < settings.steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
-        if work.is_over(settings.minutes) {
+        if work.is_over() {
             work.end_by_time(stage, (step, settings.steps), |dir| {
                 save(dir, &learner, reference.as_ref())
             })?;

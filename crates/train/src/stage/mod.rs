@@ -15,6 +15,7 @@ use crate::learner::{Learner, open_model, precision_of, save_model};
 use crate::logs::Logs;
 use crate::metrics::Record;
 use crate::progress::{Event, Observer, Remaining, Step};
+use crate::prompts::{Fit, Prompts};
 use crate::recipe::{Kind, Optimizer as OptimizerSettings, Recipe, Stage, Template, is_path};
 use crate::results::Models;
 use crate::run_dir::{RunDir, State};
@@ -41,6 +42,8 @@ pub(crate) struct Work<'a> {
     /// When this process began with the stage under way, and how long earlier ones worked on it.
     pub(crate) stage_started: Instant,
     pub(crate) stage_earlier_ms: u64,
+    /// The time limit of that stage.
+    pub(crate) stage_minutes: Option<f64>,
 }
 
 /// Runs one stage from where the state says it stopped.
@@ -114,7 +117,10 @@ impl Work<'_> {
     ) -> Result<(Learner, u64), Error> {
         let done = self.state.steps_done(stage);
         let learner = if done > 0 {
-            Learner::open(&self.dir.step_checkpoint(stage, done), self.precision(), settings)?
+            let dir = self.dir.step_checkpoint(stage, done);
+            Learner::open(&dir, self.precision(), settings).map_err(|error| {
+                Error::StepCheckpoint { dir, stage: stage.into(), source: Box::new(error) }
+            })?
         } else {
             Learner::new(start()?, self.precision(), settings)
         };
@@ -144,8 +150,13 @@ impl Work<'_> {
     }
 
     /// Whether the stage under way has used up its time.
-    pub(crate) fn is_over(&self, minutes: Option<f64>) -> bool {
-        minutes.is_some_and(|minutes| self.stage_worked_ms() as f64 > 60_000.0 * minutes)
+    pub(crate) fn is_over(&self) -> bool {
+        self.stage_left_s().is_some_and(|left| left < 0.0)
+    }
+
+    /// Seconds until the time of the stage under way is used up; negative after that.
+    fn stage_left_s(&self) -> Option<f64> {
+        self.stage_minutes.map(|minutes| 60.0 * minutes - self.stage_worked_ms() as f64 / 1e3)
     }
 
     /// Keeps a stage that its time ends at `step` in a form in which more time can go on with it.
@@ -157,6 +168,9 @@ impl Work<'_> {
     ) -> Result<(), Error> {
         if step < steps {
             self.save_step(stage, step, save)?;
+            // It may have been saved a moment ago, when its time was not up yet.
+            let worked_ms = self.stage_worked_ms();
+            self.state.reach(stage, step, worked_ms);
             self.state.end_by_time();
             self.note(format!("`{stage}` ends by its time, after {step} of {steps} steps"));
         }
@@ -190,6 +204,20 @@ impl Work<'_> {
             });
             write_text(&dir.join("generation_config.json"), &format!("{generation:#}\n"))
         })
+    }
+
+    /// The questions of the run's task; every stage sees the same split.
+    pub(crate) fn prompts(&mut self, stage: &str) -> Result<Prompts, Error> {
+        let observer = &mut *self.observer;
+        let mut note = |text| observer.event(&Event::Note(text));
+        Prompts::open(&self.recipe.task, self.recipe.seed, stage, &mut note)
+    }
+
+    /// As [`Work::prompts`], without training questions that do not fit the model.
+    pub(crate) fn fitting_prompts(&mut self, fit: &Fit) -> Result<Prompts, Error> {
+        let mut prompts = self.prompts(fit.stage)?;
+        prompts.keep_fitting(fit, &mut |text| self.observer.event(&Event::Note(text)))?;
+        Ok(prompts)
     }
 
     /// Saves the state with the time worked so far.
@@ -271,6 +299,8 @@ impl Pace {
         work.logs.timing(&Record::new(&self.stage, step, &timing))?;
         let remaining_s =
             self.remaining.after(place, self.of, self.started.elapsed().as_secs_f64());
+        let left_s = work.stage_left_s().map(|left| left.max(0.0));
+        let remaining_s = [remaining_s, left_s].into_iter().flatten().reduce(f64::min);
         work.observer.event(&Event::Step(Step {
             stage: self.stage.clone(),
             step: place,

@@ -57,7 +57,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Pretrain) -> Result<(
         if stop && step < settings.steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
-        if work.is_over(settings.minutes) {
+        if work.is_over() {
             work.end_by_time(stage, (step, settings.steps), |dir| learner.save(dir))?;
             break;
         }

@@ -5,7 +5,7 @@ use super::{Work, samples, stage_seed, write_text};
 use crate::answers::{SamplingPlan, sample};
 use crate::error::Error;
 use crate::metrics::{Record, name};
-use crate::prompts::{Item, Prompts};
+use crate::prompts::{Fit, Item};
 use crate::recipe::{Mix, Rejection};
 use crate::reward::{language_of_reasoning, reward};
 use crate::stage::samples::KeptSample;
@@ -19,9 +19,15 @@ const QUESTIONS_AT_ONCE: usize = 256;
 
 pub(super) fn run(work: &mut Work, stage: &str, settings: &Rejection) -> Result<(), Error> {
     let tokenizer = work.tokenizer(Some(&settings.from))?;
-    let prompts = Prompts::open(&work.recipe.task, work.recipe.seed, stage)?;
     let mut model = work.model(&settings.from)?;
     model.pack(work.precision(), false);
+    let prompts = work.fitting_prompts(&Fit {
+        stage,
+        tokenizer: &tokenizer,
+        template: settings.template,
+        max_new_tokens: settings.max_new_tokens,
+        n_positions: model.config.max_position_embeddings,
+    })?;
     let seed = stage_seed(work.recipe, stage);
     let plan = SamplingPlan {
         template: settings.template,

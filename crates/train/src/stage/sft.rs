@@ -29,7 +29,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
     if fitting.len() < n_examples {
         let n = n_examples - fitting.len();
         work.note(format!(
-            "skipped {n} examples longer than `max_tokens` = {}",
+            "skipped {n} example{} longer than `max_tokens` = {}",
+            if n == 1 { "" } else { "s" },
             settings.max_tokens
         ));
     }
@@ -82,7 +83,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Sft) -> Result<(), Er
         if stop && step < steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
-        if work.is_over(settings.minutes) {
+        if work.is_over() {
             work.end_by_time(stage, (step, steps), |dir| learner.save(dir))?;
             break;
         }
