@@ -10,6 +10,7 @@ use super::grad_tile::{self, GradBlock, GradRows, QueryFacts};
 use super::lanes::Lines;
 use super::{BLOCK_TOKENS, Heads, Segment};
 use crate::cpu::{self, Isa};
+use crate::lanes::{dot, per_isa};
 use crate::threads::{self, Shards};
 use std::cell::RefCell;
 
@@ -68,29 +69,47 @@ pub(super) fn backward_on(
     for (grad, input, name) in [(&grads[0], q, "dq"), (&grads[1], k, "dk"), (&grads[2], v, "dv")] {
         assert_eq!(grad.len(), input.len(), "{name} differs in length from its input");
     }
+    let n_rows = saved.lse.len() / heads.n_heads;
+    let (families, untouched) = families(segments, n_rows);
     let [dq, dk, dv] = grads.map(|grad| {
-        threads::run_chunks(grad, 1 << 16, |_, chunk| chunk.fill(0.0));
+        let row_len = grad.len() / n_rows.max(1);
+        for row in &untouched {
+            grad[row * row_len..(row + 1) * row_len].fill(0.0);
+        }
         Shards::new(grad)
     });
-    let families = families(segments, saved.lse.len() / heads.n_heads);
     threads::run(families.len() * heads.n_kv_heads, |task| {
         let (kv_head, family) = (task / families.len(), &families[task % families.len()]);
         SCRATCH.with_borrow_mut(|scratch| {
             let mut pass = Pass { isa, heads, saved, kv_head, dq: &dq, dk: &dk, dv: &dv, scratch };
+            if let [only] = family[..]
+                && segments[only].prefix.is_empty()
+            {
+                return pass.segment(&segments[only], 0, Gathered::Replace);
+            }
+            family.iter().for_each(|&idx| pass.clear(&segments[idx]));
             let mut packed: Option<&Segment> = None;
             for segment in family.iter().map(|&idx| &segments[idx]) {
                 // Whole blocks of a prefix that the segment before had too are packed already.
                 let same = packed.is_some_and(|before| before.prefix == segment.prefix);
                 let skip = if same { segment.prefix.len() / BLOCK_TOKENS } else { 0 };
-                pass.segment(segment, skip);
+                pass.segment(segment, skip, Gathered::Add);
                 packed = Some(segment);
             }
         });
     });
 }
 
-/// Groups segments that touch common rows, directly or through others; both levels in order.
-fn families(segments: &[Segment], n_rows: usize) -> Vec<Vec<usize>> {
+/// What the gathered gradients of keys and values do to those of their rows.
+#[derive(Clone, Copy, PartialEq)]
+enum Gathered {
+    Replace,
+    Add,
+}
+
+/// Groups segments that touch common rows, directly or through others; both levels in order. Also
+/// the rows that no segment touches or owns: a row only seen as a prefix has no query of its own.
+fn families(segments: &[Segment], n_rows: usize) -> (Vec<Vec<usize>>, Vec<usize>) {
     let mut leader: Vec<usize> = (0..segments.len()).collect();
     fn find(leader: &mut [usize], mut at: usize) -> usize {
         while leader[at] != at {
@@ -116,7 +135,9 @@ fn families(segments: &[Segment], n_rows: usize) -> Vec<Vec<usize>> {
         families[find(&mut leader, idx)].push(idx);
     }
     families.retain(|family| !family.is_empty());
-    families
+    let mut owned = vec![false; n_rows];
+    segments.iter().for_each(|segment| owned[segment.own.clone()].fill(true));
+    (families, (0..n_rows).filter(|row| !owned[*row]).collect())
 }
 
 /// Packed blocks of one head with their gradients, and one chunk of queries. Kept between calls.
@@ -160,13 +181,13 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// Gradients that one segment gives; its first `skip` blocks are packed already.
-    fn segment(&mut self, segment: &Segment, skip: usize) {
+    fn segment(&mut self, segment: &Segment, skip: usize, gathered: Gathered) {
         self.pack(segment, skip);
         let n_queries = segment.own.len() * self.heads.group();
         for start in (0..n_queries).step_by(CHUNK_QUERIES) {
             self.chunk(segment, start..(start + CHUNK_QUERIES).min(n_queries));
         }
-        self.add_keys(segment);
+        self.give_keys(segment, gathered);
     }
 
     fn pack(&mut self, segment: &Segment, skip: usize) {
@@ -241,17 +262,28 @@ impl Pass<'_> {
             let row = &self.saved.inputs.q[place * dims.qk_dim..][..dims.qk_dim];
             copy_padded(row, &mut q[at * qk_pad..][..qk_pad]);
             copy_padded(&self.saved.dout[value.clone()], &mut dout[at * v_pad..][..v_pad]);
-            let pairs = self.saved.dout[value.clone()].iter().zip(&self.saved.out[value]);
             scratch.queries.push(QueryFacts {
                 n_keys: segment.prefix.len() + query / self.heads.group() + 1,
                 lse: self.saved.lse[place],
-                delta: pairs.map(|(x, y)| x * y).sum(),
+                delta: dot_row(&self.saved.dout[value.clone()], &self.saved.out[value]),
             });
         }
     }
 
-    /// Adds the gathered gradients of keys and values to their rows.
-    fn add_keys(&self, segment: &Segment) {
+    /// Clears the gradients of keys and values of a segment's rows.
+    fn clear(&self, segment: &Segment) {
+        let dims = self.heads.dims();
+        for (target, dim) in [(self.dk, dims.qk_dim), (self.dv, dims.v_dim)] {
+            for row in segment.prefix.clone().chain(segment.own.clone()) {
+                let start = (row * self.heads.n_kv_heads + self.kv_head) * dim;
+                // SAFETY: rows of a family are written by its task only, one task per head.
+                unsafe { target.slice(start..start + dim) }.fill(0.0);
+            }
+        }
+    }
+
+    /// Gives the gathered gradients of keys and values to their rows.
+    fn give_keys(&self, segment: &Segment, how: Gathered) {
         let dims = self.heads.dims();
         let targets = [
             (self.dk, &self.scratch.dk, dims.qk_dim, dims.qk_pad()),
@@ -262,11 +294,19 @@ impl Pass<'_> {
                 let start = (segment.key_row(at) * self.heads.n_kv_heads + self.kv_head) * dim;
                 // SAFETY: rows of a family are written by its task only, one task per head.
                 let row = unsafe { target.slice(start..start + dim) };
-                for (x, &y) in row.iter_mut().zip(&gathered.as_slice()[at * pad..]) {
-                    *x += y;
+                let gathered = &gathered.as_slice()[at * pad..][..dim];
+                match how {
+                    Gathered::Replace => row.copy_from_slice(gathered),
+                    Gathered::Add => row.iter_mut().zip(gathered).for_each(|(x, y)| *x += y),
                 }
             }
         }
+    }
+}
+
+per_isa! {
+    fn dot_row(a: &[f32], b: &[f32]) -> f32 {
+        dot(a, b)
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) unsafe fn tile_f32(tile: &Tile) {
     for i in (0..tile.rows).step_by(TILE_ROWS) {
         let (row, step) = match tile.left {
             Left::Direct(stride) => (stride, 1),
+            Left::DirectColumns(stride) => (1, stride),
             Left::Rows => (ROW_STRIDE, 1),
             Left::Columns => (1, COLUMN_STRIDE),
         };

@@ -17,6 +17,7 @@ macro_rules! with_rows {
     ($rows:ident, $tile:expr) => {
         match $tile.left {
             Left::Direct(_) => with_rows!($rows, $tile, ANY_STRIDE, 1),
+            Left::DirectColumns(_) => with_rows!($rows, $tile, 1, ANY_STRIDE),
             Left::Rows => with_rows!($rows, $tile, ROW_STRIDE, 1),
             Left::Columns => with_rows!($rows, $tile, 1, COLUMN_STRIDE),
         }
@@ -111,6 +112,11 @@ unsafe fn rows_f32<const M: usize, const ROW: usize, const STEP: usize>(tile: &T
             }
         }
     }
+    let any_step = match tile.left {
+        Left::DirectColumns(stride) => stride,
+        _ => 0,
+    };
+    let k_step = if STEP == ANY_STRIDE { any_step } else { STEP };
     let strides = match tile.left {
         Left::Direct(stride) if ROW == ANY_STRIDE => Strides::new(stride),
         _ => Strides { odd: [0; 7] },
@@ -122,12 +128,12 @@ unsafe fn rows_f32<const M: usize, const ROW: usize, const STEP: usize>(tile: &T
         let mut sums = load::<M>(tile.out, tile.out_stride, low, high, tile.fresh);
         for _ in 0..tile.k / UNROLL {
             for u in 0..UNROLL {
-                step::<M, ROW>(a.add(u * STEP), strides, b.add(u * PANEL), &mut sums);
+                step::<M, ROW>(a.add(u * k_step), strides, b.add(u * PANEL), &mut sums);
             }
-            (a, b) = (a.add(UNROLL * STEP), b.add(UNROLL * PANEL));
+            (a, b) = (a.add(UNROLL * k_step), b.add(UNROLL * PANEL));
         }
         for u in 0..tile.k % UNROLL {
-            step::<M, ROW>(a.add(u * STEP), strides, b.add(u * PANEL), &mut sums);
+            step::<M, ROW>(a.add(u * k_step), strides, b.add(u * PANEL), &mut sums);
         }
         store::<M>(tile.out, tile.out_stride, low, high, &sums);
     }

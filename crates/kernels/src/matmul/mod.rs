@@ -170,6 +170,8 @@ pub(crate) struct Tile<'a> {
 pub(crate) enum Left {
     /// Where it came from, not copied: element `(i, k)` at `i * stride + k`.
     Direct(usize),
+    /// The same of a transposed operand: element `(i, k)` at `k * stride + i`.
+    DirectColumns(usize),
     /// Row after row: element `(i, k)` at `i * ROW_STRIDE + k`.
     Rows,
     /// Column after column: element `(i, k)` at `k * COLUMN_STRIDE + i`.
@@ -196,6 +198,7 @@ impl Left {
     fn group_len(self) -> usize {
         match self {
             Left::Direct(stride) => GROUP_ROWS * stride,
+            Left::DirectColumns(_) => GROUP_ROWS,
             Left::Rows => GROUP_ROWS * ROW_STRIDE,
             Left::Columns => K_BLOCK * COLUMN_STRIDE,
         }
@@ -209,6 +212,7 @@ impl Tile<'_> {
         assert!(self.rows > 0 && self.rows <= GROUP_ROWS && self.n > 0 && self.n <= PANEL);
         assert!(match self.left {
             Left::Direct(stride) => self.a.len() >= (self.rows - 1) * stride + words,
+            Left::DirectColumns(stride) => self.a.len() >= (words - 1) * stride + self.rows,
             Left::Rows => self.a.len() >= (self.rows - 1) * ROW_STRIDE + words,
             Left::Columns => self.a.len() >= (words - 1) * COLUMN_STRIDE + self.rows,
         });
@@ -233,13 +237,14 @@ unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) 
         return;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        let left = pack::layout(&product.lhs, product.k_range.len(), rhs.format);
+        let left = pack::layout(&product.lhs, rhs.format, task.panels.len());
         scratch.resize(SCRATCH_LEN, 0.0);
         for k0 in (0..product.k_range.len()).step_by(K_BLOCK) {
             let k = K_BLOCK.min(product.k_range.len() - k0);
             let fresh = write == Write::Set && k0 == 0;
             let a = match left {
-                Left::Direct(stride) => &product.lhs.data[task.rows.start * stride..],
+                Left::Direct(stride) => &product.lhs.data[task.rows.start * stride + k0..],
+                Left::DirectColumns(stride) => &product.lhs.data[k0 * stride + task.rows.start..],
                 _ => {
                     let ks = k0..k0 + k;
                     pack::copy_lhs(&product.lhs, left, task.rows.clone(), ks, rhs.format, scratch);

@@ -1,6 +1,6 @@
 //! Packing of both operands: panels of the right one, rounded row copies of the left one.
 
-use super::{COLUMN_STRIDE, GROUP_ROWS, K_BLOCK, Left, Lhs, PANEL, ROW_STRIDE};
+use super::{COLUMN_STRIDE, GROUP_ROWS, Left, Lhs, PANEL, ROW_STRIDE};
 use crate::cpu::cpu;
 use crate::lanes::per_isa;
 use crate::threads::run_chunks;
@@ -185,14 +185,25 @@ pub(super) fn round_bf16(x: f32) -> f32 {
     f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xffff_0000 } else { rounded })
 }
 
-/// How a product over `k` elements reads its left operand: where it lies if a whole row is one block,
-/// else from a copy laid out as the operand is, so that copying is straight.
-pub(super) fn layout(lhs: &Lhs, k: usize, format: Format) -> Left {
+/// Panels up to which copying columns costs more than reading them where they lie.
+const FEW_PANELS: usize = 8;
+
+/// How a product of `n_panels` reads its left operand: where it lies if it need not be rounded and the
+/// caches like its strides, else from a copy laid out as the operand is, so that copying is straight.
+pub(super) fn layout(lhs: &Lhs, format: Format, n_panels: usize) -> Left {
     match lhs.col_stride {
-        1 if format == Format::F32 && k <= K_BLOCK => Left::Direct(lhs.row_stride),
+        1 if format == Format::F32 && !collides(lhs.row_stride) => Left::Direct(lhs.row_stride),
         1 => Left::Rows,
+        stride if format == Format::F32 && lhs.row_stride == 1 && n_panels <= FEW_PANELS => {
+            Left::DirectColumns(stride)
+        }
         _ => Left::Columns,
     }
+}
+
+/// Whether rows this far apart crowd into half of the first-level cache, or less.
+fn collides(row_stride: usize) -> bool {
+    row_stride.is_multiple_of(512)
 }
 
 /// Copies rows `rows`, columns `ks` of the left operand into `scratch`, in groups as `left` says,
@@ -219,71 +230,64 @@ pub(super) fn copy_lhs(
         }
         return;
     }
-    for (group, first) in rows.clone().step_by(GROUP_ROWS).enumerate() {
-        let rows = first..(first + GROUP_ROWS).min(rows.end);
-        let scratch = &mut scratch[group * Left::Columns.group_len()..];
-        copy_columns_of_group(lhs, rows, ks.clone(), format, scratch);
-    }
-}
-
-/// One group of rows, column after column.
-fn copy_columns_of_group(
-    lhs: &Lhs,
-    rows: Range<usize>,
-    ks: Range<usize>,
-    format: Format,
-    scratch: &mut [f32],
-) {
-    let column = |k: usize| k * lhs.col_stride + rows.start * lhs.row_stride;
+    let group_len = Left::Columns.group_len();
+    let column = |k: usize| (ks.start + k) * lhs.col_stride + rows.start * lhs.row_stride;
+    let mut done = 0;
     if lhs.row_stride == 1 && format != Format::Bf16Pairs {
-        // Whole lanes where the operand has them: what lands past the group is never read.
-        let (mut whole, ks_start) = (ks.len(), ks.start);
-        while whole > 0 && column(ks_start + whole - 1) + COLUMN_STRIDE > lhs.data.len() {
-            whole -= 1;
+        // Whole lanes where the operand has them: what lands past the rows is never read.
+        let reach = rows.len().next_multiple_of(GROUP_ROWS) - GROUP_ROWS + COLUMN_STRIDE;
+        done = ks.len();
+        while done > 0 && column(done - 1) + reach > lhs.data.len() {
+            done -= 1;
         }
-        copy_lanes(
-            &lhs.data[column(ks_start).min(lhs.data.len())..],
-            lhs.col_stride,
-            format == Format::RoundedF32,
-            &mut scratch[..whole * COLUMN_STRIDE],
-        );
-        for k in whole..ks.len() {
-            let at = column(ks_start + k);
-            let dst = &mut scratch[k * COLUMN_STRIDE..k * COLUMN_STRIDE + rows.len()];
-            dst.copy_from_slice(&lhs.data[at..at + rows.len()]);
-            if format == Format::RoundedF32 {
-                dst.iter_mut().for_each(|v| *v = round_bf16(*v));
-            }
+        if done > 0 {
+            let src = &lhs.data[column(0)..column(done - 1) + reach];
+            let rounded = format == Format::RoundedF32;
+            copy_lanes(
+                src,
+                lhs.col_stride,
+                done,
+                rows.len().div_ceil(GROUP_ROWS),
+                rounded,
+                scratch,
+            );
         }
-        return;
     }
     let at = |i: usize, k: usize| lhs.data[column(k) + i * lhs.row_stride];
     let n_words = if format == Format::Bf16Pairs { ks.len().div_ceil(2) } else { ks.len() };
-    for (word, dst) in scratch.chunks_exact_mut(COLUMN_STRIDE).take(n_words).enumerate() {
-        for (i, slot) in dst.iter_mut().take(rows.len()).enumerate() {
-            *slot = match format {
-                Format::F32 => at(i, ks.start + word),
-                Format::RoundedF32 => round_bf16(at(i, ks.start + word)),
-                Format::Bf16Pairs => {
-                    let k = ks.start + 2 * word;
-                    pair(at(i, k), if k + 1 < ks.end { at(i, k + 1) } else { 0.0 })
-                }
-            };
+    for word in done..n_words {
+        for i in 0..rows.len() {
+            scratch[i / GROUP_ROWS * group_len + word * COLUMN_STRIDE + i % GROUP_ROWS] =
+                match format {
+                    Format::F32 => at(i, word),
+                    Format::RoundedF32 => round_bf16(at(i, word)),
+                    Format::Bf16Pairs if 2 * word + 1 == ks.len() => pair(at(i, 2 * word), 0.0),
+                    Format::Bf16Pairs => pair(at(i, 2 * word), at(i, 2 * word + 1)),
+                };
         }
     }
 }
 
 per_isa! {
-    /// Copies [`COLUMN_STRIDE`] elements from every `stride`-th of `src` on to `dst`.
-    fn copy_lanes(src: &[f32], stride: usize, rounded: bool, dst: &mut [f32]) {
-        for (k, dst) in dst.as_chunks_mut::<COLUMN_STRIDE>().0.iter_mut().enumerate() {
-            let src = &src[k * stride..k * stride + COLUMN_STRIDE];
-            if rounded {
-                for lane in 0..COLUMN_STRIDE {
-                    dst[lane] = round_bf16(src[lane]);
+    /// Copies `n` columns, `stride` apart in `src`, group by group: all of a column at a time, so
+    /// that every cache line is asked for once and next to its neighbours.
+    fn copy_lanes(
+        src: &[f32], stride: usize, n: usize, n_groups: usize, rounded: bool, dst: &mut [f32],
+    ) {
+        let group_len = Left::Columns.group_len();
+        for k in 0..n {
+            for group in 0..n_groups {
+                let from = k * stride + group * GROUP_ROWS;
+                let to = group * group_len + k * COLUMN_STRIDE;
+                let src = &src[from..from + COLUMN_STRIDE];
+                let dst = &mut dst[to..to + COLUMN_STRIDE];
+                if rounded {
+                    for lane in 0..COLUMN_STRIDE {
+                        dst[lane] = round_bf16(src[lane]);
+                    }
+                } else {
+                    dst.copy_from_slice(src);
                 }
-            } else {
-                dst.copy_from_slice(src);
             }
         }
     }

@@ -15,6 +15,7 @@ pub(super) unsafe fn tile_f32(tile: &Tile) {
         for k in 0..tile.k {
             let left = match tile.left {
                 Left::Direct(stride) => tile.a[i * stride + k],
+                Left::DirectColumns(stride) => tile.a[k * stride + i],
                 Left::Rows => tile.a[i * ROW_STRIDE + k],
                 Left::Columns => tile.a[k * COLUMN_STRIDE + i],
             };
