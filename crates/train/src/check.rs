@@ -2,9 +2,10 @@
 //! than their positions, checkpoints that are not there.
 
 use crate::error::Error;
-use crate::recipe::{Kind, Recipe, Stage, is_path};
+use crate::recipe::{Kind, Recipe, Stage, Template, is_path};
 use crate::stage::expand_home;
 use fathom_model::{Config, read_config};
+use fathom_text::{Tokenizer, special};
 
 /// Vocabulary assumed where no tokenizer stage says how large it will be.
 const ASSUMED_VOCAB: usize = 1 << 16;
@@ -34,6 +35,7 @@ fn check_stage(recipe: &Recipe, stage: &Stage) -> Result<(), Error> {
             if !dir.join("config.json").is_file() {
                 return Err(no_model(&stage.name, path));
             }
+            check_chat_tokens(stage, path)?;
             let config = read_config(&dir);
             (path.as_str(), config.map_err(|source| Error::Model { what: path.clone(), source })?)
         }
@@ -43,6 +45,32 @@ fn check_stage(recipe: &Recipe, stage: &Stage) -> Result<(), Error> {
     config.check_sequence_tokens(n_tokens).map_err(|error| Error::Model {
         what: format!("{name}` in stage `{}", stage.name),
         source: fathom_model::Error::Config(error),
+    })
+}
+
+/// Whether the tokenizer beside a checkpoint has what the chat template of a stage needs. That it
+/// can be read at all is the stage's own concern.
+fn check_chat_tokens(stage: &Stage, path: &str) -> Result<(), Error> {
+    let uses_chat = match &stage.kind {
+        Kind::Sft(_) => true,
+        Kind::Grpo(settings) => settings.template == Template::Chat,
+        Kind::Rejection(settings) => settings.template == Template::Chat,
+        _ => false,
+    };
+    let tokenizer = Tokenizer::open(expand_home(path).join("tokenizer.json"));
+    let Some(tokenizer) = tokenizer.ok().filter(|_| uses_chat) else { return Ok(()) };
+    let missing = special::CHAT.iter().find(|token| tokenizer.special_id(token).is_err());
+    missing.map_or(Ok(()), |token| {
+        Err(Error::Unfit {
+            stage: stage.name.clone(),
+            found: format!("no token `{token}` in the tokenizer of `{path}`"),
+            expected: "the chat tokens of DeepSeek-R1".into(),
+            hint: Some(
+                "start from a model with this chat format: one that Fathom trained, or a \
+                 DeepSeek-R1 model"
+                    .into(),
+            ),
+        })
     })
 }
 
@@ -95,7 +123,7 @@ mod tests {
     fn values_that_cannot_work_are_found_before_anything_is_done() {
         let cases = [
             ("tiny-v3.num_experts_per_tok=99", "num_experts_per_tok"),
-            ("tiny-qwen.num_key_value_heads=3", "num_key_value_heads"),
+            ("tiny-qwen.num_key_value_heads=7", "num_key_value_heads"),
             ("tiny-v3.hidden_sizes=3", "hidden_sizes"),
             ("base.sequence_tokens=100000", "max_position_embeddings"),
             ("r1-sft.max_tokens=100000", "stage `r1-sft`"),

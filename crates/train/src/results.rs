@@ -7,6 +7,8 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_width::UnicodeWidthStr;
 
+use crate::metrics::name;
+
 /// What a run shows at its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -90,8 +92,15 @@ pub const COLUMNS: &[Column] = &[
         higher_is_better: None,
     },
     Column {
-        figure: "bits_per_byte",
+        figure: name::BITS_PER_BYTE,
         title: "bits/byte",
+        unit: Unit::Fine,
+        higher_is_better: Some(false),
+    },
+    Column { figure: name::LOSS, title: "loss", unit: Unit::Fine, higher_is_better: Some(false) },
+    Column {
+        figure: name::EXPERT_LOAD,
+        title: "busiest expert",
         unit: Unit::Fine,
         higher_is_better: Some(false),
     },

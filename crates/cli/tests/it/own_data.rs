@@ -18,7 +18,7 @@ fn questions() -> Vec<u8> {
     bytes
 }
 
-fn tuning(dir: &Path, held_out_share: f64) -> String {
+fn tuning(dir: &Path, held_out_share: f64) {
     let tuned = trained().join("runs/small/checkpoints/tuned");
     let recipe = format!(
         r#"
@@ -48,8 +48,7 @@ rewards = [{{ name = "accuracy" }}]
 "#,
         tuned.display()
     );
-    std::fs::write(dir.join("own.toml"), &recipe).unwrap();
-    recipe
+    std::fs::write(dir.join("own.toml"), recipe).unwrap();
 }
 
 #[test]
@@ -66,6 +65,23 @@ fn questions_that_cannot_be_used_are_left_out_with_a_count() {
     ] {
         assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn a_model_without_chat_tokens_is_refused_before_the_run_begins() {
+    let dir = folder("no-chat");
+    let tuned = trained().join("runs/small/checkpoints/tuned");
+    std::fs::create_dir(dir.join("model")).unwrap();
+    std::fs::copy(tuned.join("config.json"), dir.join("model/config.json")).unwrap();
+    let words = std::fs::read_to_string(tuned.join("tokenizer.json")).unwrap();
+    let words = words.replace("<｜User｜>", "<one>");
+    std::fs::write(dir.join("model/tokenizer.json"), words).unwrap();
+    tuning(&dir, 0.0);
+    let ended = fathom(&dir, &["train", "own.toml", "--set", "sft.from=./model"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    let words = "stage `sft`: found no token `<｜User｜>` in the tokenizer of `./model`";
+    assert!(ended.stderr.contains(words) && ended.stderr.contains("hint: "), "{ended:?}");
+    assert!(!dir.join("runs").exists());
 }
 
 #[test]

@@ -67,7 +67,6 @@ fn a_code_model_fills_holes_in_files() {
 name = "tokenizer"
 kind = "tokenizer"
 vocab_size = 300
-style = "deepseek-coder"
 corpus_documents = 10
 
 [[stage]]

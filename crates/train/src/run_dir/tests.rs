@@ -215,7 +215,7 @@ fn write_steps(dir: &RunDir, state: &mut State, steps: std::ops::Range<u64>, sav
         .unwrap();
         if saved.contains(&n) {
             logs.sync().unwrap();
-            state.reach(stage, step);
+            state.reach(stage, step, 0);
             dir.save_state(state).unwrap();
         }
         if n == 4 {

@@ -6,7 +6,8 @@ use crate::corpus::Corpus;
 use crate::error::Error;
 use crate::learner::{BatchRows, Extras, Learner, PassResult};
 use crate::metrics::name;
-use crate::recipe::Pretrain;
+use crate::recipe::{Kind, Pretrain};
+use crate::results::ModelResult;
 use fathom_data::pack::{BatchPlan, Mask, Order, PackedSet};
 use fathom_kernels::attention::Segment;
 use fathom_model::{Config, Model};
@@ -62,7 +63,26 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Pretrain) -> Result<(
             break;
         }
     }
+    let figures = measure(&learner, &held_out, settings);
+    keep_result(work, stage, &figures, held_out.0.tokens.len() as u64);
     work.save_model(stage, &learner.model, &tokenizer, ChatFormat::R1Zero)
+}
+
+/// Puts the last measurement in the table of results, unless a later stage evaluates the model.
+fn keep_result(work: &mut Work, stage: &str, figures: &[(&'static str, f64)], n_tokens: u64) {
+    let evaluates = |kind: &Kind| match kind {
+        Kind::Evaluate(settings) => settings.models.iter().any(|model| model == stage),
+        _ => false,
+    };
+    if work.recipe.stages.iter().any(|other| evaluates(&other.kind)) {
+        return;
+    }
+    let mut result = ModelResult { n: n_tokens, ..ModelResult::default() };
+    for (figure, value) in figures {
+        result = result.with(figure, *value);
+    }
+    work.results.0.retain(|(name, _)| name != stage);
+    work.results.0.push((stage.to_owned(), result));
 }
 
 /// The configuration of a model of the recipe, with the vocabulary of the run's tokenizer.
