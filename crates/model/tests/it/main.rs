@@ -1,3 +1,4 @@
 //! Claims about whole models.
 
 mod golden;
+mod gradients;
