@@ -21,6 +21,20 @@ fn a_weight_used_twice_gets_the_sum_of_its_gradients() {
 }
 
 #[test]
+fn a_batch_of_products_adds_to_written_gradients_and_replaces_unwritten_ones() {
+    let case =
+        Case::new("one weight of two used again").leaf(&[4, 5]).weight(&[3, 5]).weight(&[2, 5]);
+    // Backwards, the last operation writes first: one slot of the batch then holds a gradient.
+    case.check(
+        |tape, x, w| {
+            let [a, b] = op::linears(tape, &x[0], [&w[0], &w[1]]);
+            vec![a, b, op::linear(tape, &x[0], &w[1])]
+        },
+        |v| [1, 2, 2].iter().flat_map(|i| matmul(&v[0], &v[*i], 5)).collect(),
+    );
+}
+
+#[test]
 fn a_head_tied_to_the_embedding_gets_the_sum_of_its_gradients() {
     let (ids, targets, rows) = ([3, 1, 3, 0], [1, 3, 0, 2], [0, 1, 2, 3]);
     let case = Case::new("tied head").weight(&[5, 3]);
@@ -41,7 +55,7 @@ fn a_head_tied_to_the_embedding_gets_the_sum_of_its_gradients() {
     );
 }
 
-/// Weights of one small decoder layer with experts: embedding and head, norm, q, k, v, o, gate, experts.
+/// Weights of a small decoder layer: embedding and head, norm, q, k, v, o, gate, four experts.
 fn layer_weights() -> Vec<Weight> {
     let shapes: [&[usize]; 7] =
         [&[97, 48], &[48], &[48, 48], &[24, 48], &[24, 48], &[48, 48], &[4, 48]];
