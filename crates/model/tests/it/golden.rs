@@ -12,11 +12,8 @@ use std::path::{Path, PathBuf};
 const F32_TOLERANCE: f32 = 1e-3;
 
 /// Checkpoints whose weights this room cannot read yet.
-const NOT_YET: &[(&str, &str)] = &[
-    ("v3_fp8", "FP8 block weights"),
-    ("vl_siglip", "vision"),
-    ("vl_hybrid", "vision"),
-];
+const NOT_YET: &[(&str, &str)] =
+    &[("v3_fp8", "FP8 block weights"), ("vl_siglip", "vision"), ("vl_hybrid", "vision")];
 
 fn checkpoints() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -26,7 +23,8 @@ fn checkpoints() -> Vec<PathBuf> {
             eprintln!("skipped: no folder {dir} beside this crate");
             continue;
         };
-        found.extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("golden.json").exists()));
+        found
+            .extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("golden.json").exists()));
     }
     found.sort();
     found.retain(|path| {
@@ -70,7 +68,12 @@ fn hidden(model: &Model, ids: &[u32]) -> Tensor {
 }
 
 /// Feeds `ids` in chunks of the given sizes (the last repeats) through a cache; logits of every row.
-fn cached_logits(model: &Model, cache: &RefCell<KvCache>, ids: &[u32], chunks: &[usize]) -> Vec<f32> {
+fn cached_logits(
+    model: &Model,
+    cache: &RefCell<KvCache>,
+    ids: &[u32],
+    chunks: &[usize],
+) -> Vec<f32> {
     cache.borrow_mut().grow(8);
     let blocks: Vec<u32> = (0..8).collect();
     let (mut past, mut logits, mut chunk_idx) = (0, Vec::new(), 0);
@@ -105,7 +108,10 @@ fn logits_and_greedy_continuations_equal_the_reference() {
         for (i, case) in cases(&dir).iter().enumerate() {
             let logits = op::logits(&hidden(&model, &case.ids), model.head());
             let error = worst(logits.data(), &case.logits);
-            println!("{} case {i}: worst error {error:.1e}", dir.file_name().unwrap().to_string_lossy());
+            println!(
+                "{} case {i}: worst error {error:.1e}",
+                dir.file_name().unwrap().to_string_lossy()
+            );
             assert!(error < F32_TOLERANCE, "{} case {i}: {error}", dir.display());
             let mut ids = case.ids.clone();
             for want in &case.greedy {
@@ -144,9 +150,11 @@ fn absorbed_mla_over_the_latent_cache_equals_the_reference() {
         let mut model = Model::open(&dir).unwrap();
         let spec = model.pack_for_cache(Precision::F32, CacheForm::Latent);
         for case in cases(&dir) {
-            let whole = cached_logits(&model, &RefCell::new(KvCache::new(spec)), &case.ids, &[usize::MAX]);
+            let whole =
+                cached_logits(&model, &RefCell::new(KvCache::new(spec)), &case.ids, &[usize::MAX]);
             assert!(worst(&whole, &case.logits) < F32_TOLERANCE, "{}", dir.display());
-            let parts = cached_logits(&model, &RefCell::new(KvCache::new(spec)), &case.ids, &[3, 1]);
+            let parts =
+                cached_logits(&model, &RefCell::new(KvCache::new(spec)), &case.ids, &[3, 1]);
             assert_eq!(whole, parts, "{}: chunked prefill and decode", dir.display());
         }
     }
