@@ -41,7 +41,7 @@ impl BlockPool {
         let n_full = table.n_tokens / BLOCK_TOKENS;
         let mut blocks = table.blocks[..n_full].to_vec();
         blocks.iter().for_each(|block| self.users[*block as usize] += 1);
-        if table.n_tokens % BLOCK_TOKENS != 0 {
+        if !table.n_tokens.is_multiple_of(BLOCK_TOKENS) {
             let copy = self.take(cache);
             cache.borrow_mut().copy_block(table.blocks[n_full], copy);
             blocks.push(copy);

@@ -15,7 +15,7 @@ const KEEP_BYTES: usize = 6 << 30;
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static FREE: RefCell<FreeLists> = RefCell::new(FreeLists { lists: BTreeMap::new(), bytes: 0 });
+    static FREE: RefCell<FreeLists> = const { RefCell::new(FreeLists { lists: BTreeMap::new(), bytes: 0 }) };
 }
 
 struct FreeLists {

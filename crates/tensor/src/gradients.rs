@@ -76,14 +76,14 @@ impl Gradients {
     }
 
     /// A slot to add to, zeroed first if nothing was written.
-    pub(crate) fn to_add(&mut self, slot: usize) -> &mut [f32] {
+    pub(crate) fn adding(&mut self, slot: usize) -> &mut [f32] {
         self.slot(slot);
         let range = self.range(slot);
         &mut self.data[range]
     }
 
     /// The run for a batch of products that write `slots`, and how they must write.
-    pub(crate) fn to_write(
+    pub(crate) fn writing(
         &mut self,
         slots: impl Iterator<Item = usize> + Clone,
     ) -> (&mut [f32], Write) {

@@ -162,7 +162,7 @@ impl Prompts {
                     prompts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
                 let shares: Vec<f64> = kinds.iter().map(|(_, share)| *share).collect();
                 let is_general = !kinds.is_empty()
-                    && kinds[Rng::from_key(&[*seed, index, 0x6d69_78]).weighted(&shares)].0
+                    && kinds[Rng::from_key(&[*seed, index, 0x006d_6978]).weighted(&shares)].0
                         == "general";
                 match task::task("general").filter(|_| is_general) {
                     Some(general) => Item::Generated(general.problem(*seed, Split::Train, index)),

@@ -254,6 +254,6 @@ fn a_response_without_a_prompt_learns_from_its_second_token() {
     batch.push_example(&[], &[7, 8, 9]);
     batch.push_example(&[], &[]);
     assert_eq!(batch.loss_mask, [1.0, 1.0, 0.0]);
-    assert_eq!(batch.segments, [0..3]);
+    assert_eq!(batch.segments, vec![Range { start: 0, end: 3 }]);
     assert_eq!(batch.n_loss_tokens(), 2);
 }

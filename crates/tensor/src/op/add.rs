@@ -12,8 +12,12 @@ pub fn add(tape: &Tape<'_>, a: Tensor, b: Tensor) -> Tensor {
     let (node_a, node_b) = (a.node, b.node);
     let shape = a.shape().to_vec();
     let sum = match (a.into_own_buffer(), b.into_own_buffer()) {
-        (Ok(mut a), b) => {
-            elementwise::add_assign(&mut a, b.as_ref().map_or_else(Tensor::data, |own| own));
+        (Ok(mut a), Ok(b)) => {
+            elementwise::add_assign(&mut a, &b);
+            a
+        }
+        (Ok(mut a), Err(b)) => {
+            elementwise::add_assign(&mut a, b.data());
             a
         }
         (Err(a), Ok(mut b)) => {
@@ -44,7 +48,7 @@ pub fn add_bias<'w>(tape: &Tape<'w>, x: Tensor, bias: &'w Weight) -> Tensor {
     tape.output(out, &shape, |node| {
         move |backward| {
             let Some(gradient) = backward.take(node) else { return };
-            elementwise::sum_rows(&gradient, backward.gradients.to_add(bias.slot));
+            elementwise::sum_rows(&gradient, backward.gradients.adding(bias.slot));
             backward.give(node_x, gradient);
         }
     })

@@ -16,7 +16,7 @@ pub fn embedding<'w>(tape: &Tape<'w>, table: &'w Weight, ids: &'w [u32]) -> Tens
     tape.output(out, &[ids.len(), width], |node| {
         move |backward| {
             let Some(dy) = backward.take(node) else { return };
-            kernel::scatter_add(ids, &dy, width, backward.gradients.to_add(table.slot));
+            kernel::scatter_add(ids, &dy, width, backward.gradients.adding(table.slot));
         }
     })
 }

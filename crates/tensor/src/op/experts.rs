@@ -150,7 +150,7 @@ fn weight_gradients<'w>(
     let (n_out, n_in) = (weight(&experts[0]).n_out(), weight(&experts[0]).n_in());
     let starts: Vec<usize> =
         experts.iter().map(|e| gradients.range(weight(e).slot).start).collect();
-    let (out, write) = gradients.to_write(experts.iter().map(|e| weight(e).slot));
+    let (out, write) = gradients.writing(experts.iter().map(|e| weight(e).slot));
     PACKED_ROWS.with_borrow_mut(|packed| {
         pack_even(dispatch, x, n_in, weight(&experts[0]).format(), packed);
         let products: Vec<Product> = (0..experts.len())

@@ -53,8 +53,7 @@ pub fn route<'w>(
     }
     let losses = balance.map_or_else(Vec::new, |b| sequence_losses(&b, &scores, &spec));
     tape.add_auxiliary_loss(
-        losses.iter().map(|(_, loss)| f64::from(loss.loss)).sum::<f64>()
-            / losses.len().max(1) as f64,
+        losses.iter().map(|(_, loss)| loss.loss).sum::<f64>() / losses.len().max(1) as f64,
     );
     let (saved_ids, saved_weights) = (ids.clone(), weights.clone());
     let weights = tape.output(weights, &[n, k], |node| {

@@ -60,7 +60,7 @@ pub fn linears<'w, const K: usize>(
                 }
             });
             let slots = used.iter().map(|(weight, ..)| weight.slot);
-            let (out, write) = backward.gradients.to_write(slots);
+            let (out, write) = backward.gradients.writing(slots);
             add_products(&used, x.data(), n, out, write);
         }
     })

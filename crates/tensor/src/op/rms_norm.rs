@@ -18,7 +18,7 @@ pub fn rms_norm<'w>(tape: &Tape<'w>, x: &Tensor, weight: &'w Weight, eps: f32) -
         move |backward| {
             let Some(dy) = backward.take(node) else { return };
             let mut dx = Buffer::stale(n * width);
-            let dw = backward.gradients.to_add(weight.slot);
+            let dw = backward.gradients.adding(weight.slot);
             rms_norm::backward(x.data(), weight.values(), &inv_rms, &dy, &mut dx, dw);
             backward.give(x.node, dx);
         }

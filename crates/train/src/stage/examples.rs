@@ -29,7 +29,7 @@ pub(super) fn examples(
         work.note(format!("{} examples from {}", found.len(), name_of(source)));
         pairs.extend(found);
     }
-    Rng::from_key(&[stage_seed(work.recipe, stage), 0x5346_54]).shuffle(&mut pairs);
+    Rng::from_key(&[stage_seed(work.recipe, stage), 0x0053_4654]).shuffle(&mut pairs);
     pairs
         .iter()
         .map(|pair| {

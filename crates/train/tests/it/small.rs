@@ -5,7 +5,7 @@ use fathom_train::recipe::Recipe;
 use std::path::{Path, PathBuf};
 
 /// All stages of R1 on a model of a few thousand parameters.
-pub const RECIPE: &str = r#"
+pub(crate) const RECIPE: &str = r#"
 name = "small"
 description = "a test"
 seed = 3
@@ -100,20 +100,20 @@ max_new_tokens = 12
 "#;
 
 /// The recipe, with changes.
-pub fn recipe(sets: &[&str]) -> Recipe {
+pub(crate) fn recipe(sets: &[&str]) -> Recipe {
     let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
     Recipe::parse(RECIPE, &sets).unwrap()
 }
 
 /// An empty folder for one test.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("fathom-train-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     dir
 }
 
 /// Stops after a number of steps.
-pub struct StopAfter(pub usize);
+pub(crate) struct StopAfter(pub(crate) usize);
 
 impl Observer for StopAfter {
     fn event(&mut self, event: &Event) {
@@ -128,7 +128,7 @@ impl Observer for StopAfter {
 }
 
 /// Contents of all files that must not depend on interruptions, by path below `root`.
-pub fn outcome(root: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn outcome(root: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     collect(root, root, &mut files);
     files.sort();
