@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn top_k_and_greedy_take_the_best() {
-        assert_eq!(shares(&Sampling { top_k: 1, ..sampling() })[2], 1.0);
-        assert_eq!(shares(&Sampling { temperature: 0.0, ..sampling() })[2], 1.0);
+        assert!(shares(&Sampling { top_k: 1, ..sampling() })[2] > 0.9999);
+        assert!(shares(&Sampling { temperature: 0.0, ..sampling() })[2] > 0.9999);
     }
 
     #[test]
