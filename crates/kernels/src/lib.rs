@@ -24,6 +24,7 @@ mod lanes;
 pub mod limits;
 pub mod math;
 pub mod matmul;
+pub mod quant;
 pub mod rms_norm;
 pub mod rope;
 pub mod swiglu;

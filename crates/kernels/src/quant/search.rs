@@ -1,0 +1,1 @@
+//! Searches for the scale (and minimum) that lose least.
