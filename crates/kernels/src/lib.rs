@@ -27,6 +27,7 @@ pub mod matmul;
 pub mod quant;
 pub mod rms_norm;
 pub mod rope;
+pub mod stored;
 pub mod swiglu;
 pub mod threads;
 

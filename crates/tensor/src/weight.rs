@@ -1,6 +1,10 @@
-//! A weight: its values, its name in the checkpoint, and the packed copies that products read.
+//! A weight: its name in the checkpoint, and its values: dense and trainable, with the packed copies
+//! that products read, or in the format they are stored in, to be read only.
 
-use fathom_kernels::matmul::{Format, Packed, Precision};
+use fathom_kernels::convert;
+use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul};
+use fathom_kernels::stored::{self, Matrix};
+use std::borrow::Cow;
 
 /// A parameter of a model. Matrices are `[out, in]`, as in the checkpoint.
 pub struct Weight {
@@ -10,6 +14,19 @@ pub struct Weight {
     pub shape: Vec<usize>,
     /// Place among the weights of the model, and of its gradient in [`crate::Gradients`].
     pub slot: usize,
+    body: Body,
+}
+
+enum Body {
+    Dense(Dense),
+    Stored {
+        matrix: Matrix,
+        /// Whether products round their input to bf16, as dense ones of that precision do.
+        rounds_input: bool,
+    },
+}
+
+struct Dense {
     values: Vec<f32>,
     forward: Packed,
     input_gradient: Packed,
@@ -17,37 +34,72 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// A weight with the given values.
+    /// A dense weight with the given values.
     ///
     /// Panics if the values do not have the elements of `shape`.
     pub fn new(name: impl Into<String>, shape: &[usize], slot: usize, values: Vec<f32>) -> Self {
         let name = name.into();
         assert_eq!(values.len(), shape.iter().product::<usize>(), "values of `{name}` {shape:?}");
-        Weight {
-            name,
-            shape: shape.to_vec(),
-            slot,
+        let body = Body::Dense(Dense {
             values,
             forward: Packed::new(),
             input_gradient: Packed::new(),
             packed_as: None,
+        });
+        Weight { name, shape: shape.to_vec(), slot, body }
+    }
+
+    /// A matrix in its stored format: for inference only.
+    pub fn stored(name: impl Into<String>, slot: usize, matrix: Matrix) -> Self {
+        let shape = vec![matrix.n_out, matrix.n_in];
+        Weight {
+            name: name.into(),
+            shape,
+            slot,
+            body: Body::Stored { matrix, rounds_input: false },
+        }
+    }
+
+    /// The matrix of a stored weight; none of a dense one.
+    pub fn as_stored(&self) -> Option<&Matrix> {
+        match &self.body {
+            Body::Stored { matrix, .. } => Some(matrix),
+            Body::Dense(_) => None,
         }
     }
 
     /// The values, row-major.
+    ///
+    /// Panics if the weight is stored: see [`Weight::widened`].
     pub fn values(&self) -> &[f32] {
-        &self.values
+        &self.dense().values
     }
 
     /// The values for writing; packed copies are stale until the next [`Weight::pack`].
+    ///
+    /// Panics if the weight is stored.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        self.packed_as = None;
-        &mut self.values
+        let name = &self.name;
+        match &mut self.body {
+            Body::Dense(dense) => {
+                dense.packed_as = None;
+                &mut dense.values
+            }
+            Body::Stored { .. } => panic!("`{name}` is stored, and only read"),
+        }
+    }
+
+    /// The values, row-major; a copy if the weight is stored.
+    pub fn widened(&self) -> Cow<'_, [f32]> {
+        match &self.body {
+            Body::Dense(dense) => Cow::Borrowed(&dense.values),
+            Body::Stored { matrix, .. } => Cow::Owned(matrix.to_f32()),
+        }
     }
 
     /// Number of elements.
     pub fn n_elements(&self) -> usize {
-        self.values.len()
+        self.shape.iter().product()
     }
 
     /// Output width of a matrix.
@@ -61,18 +113,79 @@ impl Weight {
     }
 
     /// Makes the packed copies that products at `precision` read; with `training`, also the one
-    /// that input gradients read. Does nothing if they are fresh.
+    /// that input gradients read. Does nothing if they are fresh. Of a stored weight, nothing is
+    /// packed; `precision` decides whether products round their input.
     ///
     /// Panics if the weight is not a matrix.
     pub fn pack(&mut self, precision: Precision, training: bool) {
         assert_eq!(self.shape.len(), 2, "`{}` is not a matrix", self.name);
+        let (n_out, n_in) = (self.n_out(), self.n_in());
+        match &mut self.body {
+            Body::Dense(dense) => dense.pack(n_out, n_in, precision, training),
+            Body::Stored { rounds_input, .. } => {
+                assert!(!training, "`{}` is stored, and only read", self.name);
+                *rounds_input = precision == Precision::Bf16;
+            }
+        }
+    }
+
+    /// `out [n, n_out] = x [n, n_in] · Wᵀ`.
+    pub(crate) fn multiply(&self, x: &[f32], n: usize, out: &mut [f32]) {
+        match &self.body {
+            Body::Dense(_) => {
+                matmul(Lhs::rows(x, self.n_in()), n, self.forward(), out, Write::Set);
+            }
+            Body::Stored { matrix, .. } => stored::matmul(&self.input(x), matrix, out),
+        }
+    }
+
+    /// The input as products of this weight take it.
+    pub(crate) fn input<'x>(&self, x: &'x [f32]) -> Cow<'x, [f32]> {
+        match &self.body {
+            Body::Stored { rounds_input: true, .. } => Cow::Owned(rounded(x)),
+            _ => Cow::Borrowed(x),
+        }
+    }
+
+    /// Right operand of `x · Wᵀ`.
+    pub(crate) fn forward(&self) -> &Packed {
+        let dense = self.dense();
+        assert!(dense.packed_as.is_some(), "`{}` changed and was not packed again", self.name);
+        &dense.forward
+    }
+
+    /// Right operand of `dy · W`.
+    pub(crate) fn input_gradient(&self) -> &Packed {
+        let dense = self.dense();
+        assert!(
+            matches!(dense.packed_as, Some((_, true))),
+            "`{}` is not packed for training",
+            self.name
+        );
+        &dense.input_gradient
+    }
+
+    /// Format of the packed copies, which the operands of the weight gradient take too.
+    pub(crate) fn format(&self) -> Format {
+        self.dense().forward.format
+    }
+
+    fn dense(&self) -> &Dense {
+        match &self.body {
+            Body::Dense(dense) => dense,
+            Body::Stored { .. } => panic!("`{}` is stored, and only read", self.name),
+        }
+    }
+}
+
+impl Dense {
+    fn pack(&mut self, n_out: usize, n_in: usize, precision: Precision, training: bool) {
         if let Some((packed, with_gradient)) = self.packed_as
             && packed == precision
             && (with_gradient || !training)
         {
             return;
         }
-        let (n_out, n_in) = (self.n_out(), self.n_in());
         let format = Format::fastest(precision);
         self.forward.pack_transposed(&self.values, n_in, n_out, format);
         if training {
@@ -80,25 +193,10 @@ impl Weight {
         }
         self.packed_as = Some((precision, training));
     }
+}
 
-    /// Right operand of `x · Wᵀ`.
-    pub(crate) fn forward(&self) -> &Packed {
-        assert!(self.packed_as.is_some(), "`{}` changed and was not packed again", self.name);
-        &self.forward
-    }
-
-    /// Right operand of `dy · W`.
-    pub(crate) fn input_gradient(&self) -> &Packed {
-        assert!(
-            matches!(self.packed_as, Some((_, true))),
-            "`{}` is not packed for training",
-            self.name
-        );
-        &self.input_gradient
-    }
-
-    /// Format of the packed copies, which the operands of the weight gradient take too.
-    pub(crate) fn format(&self) -> Format {
-        self.forward.format
-    }
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let mut x = x.to_vec();
+    convert::round_to_bf16(&mut x);
+    x
 }

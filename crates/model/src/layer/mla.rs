@@ -52,7 +52,8 @@ impl Absorbed {
         precision: Precision,
     ) -> Self {
         let (rank, format) = (kv_b.n_in(), Format::fastest(precision));
-        let rows = |from: usize, n: usize| &kv_b.values()[from * rank..(from + n) * rank];
+        let values = kv_b.widened();
+        let rows = |from: usize, n: usize| &values[from * rank..(from + n) * rank];
         let head = |h: usize| h * (d_nope + d_v);
         Absorbed {
             key: (0..n_heads)

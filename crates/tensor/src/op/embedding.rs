@@ -12,7 +12,10 @@ use fathom_kernels::embedding as kernel;
 pub fn embedding<'w>(tape: &Tape<'w>, table: &'w Weight, ids: &'w [u32]) -> Tensor {
     let width = table.n_in();
     let mut out = Buffer::stale(ids.len() * width);
-    kernel::gather_f32(table.values(), ids, width, &mut out);
+    match table.as_stored() {
+        Some(matrix) => matrix.gather(ids, &mut out),
+        None => kernel::gather_f32(table.values(), ids, width, &mut out),
+    }
     tape.output(out, &[ids.len(), width], |node| {
         move |backward| {
             let Some(dy) = backward.take(node) else { return };

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use crate::weight::Weight;
 use fathom_kernels::dispatch::Dispatch;
 use fathom_kernels::matmul::{Lhs, Packed, Product, Write, matmul_batch};
-use fathom_kernels::swiglu;
+use fathom_kernels::{stored, swiglu};
 use std::cell::RefCell;
 
 /// One routed expert: `down(silu(gate(x)) · up(x))`.
@@ -29,6 +29,9 @@ thread_local! {
 
 /// `Σ_k weight_k · expert_k(x)` for every row, experts summed in ascending order: x [N, D], result [N, D].
 pub fn experts<'w>(tape: &Tape<'w>, x: &Tensor, route: &Route, experts: Vec<Expert<'w>>) -> Tensor {
+    if experts[0].gate_proj.as_stored().is_some() {
+        return stored_experts(x, route, &experts);
+    }
     let (n, width) = (x.n_rows(), x.width());
     let hidden = experts[0].gate_proj.n_out();
     let top_k = route.weights.width();
@@ -112,6 +115,59 @@ pub fn experts<'w>(tape: &Tape<'w>, x: &Tensor, route: &Route, experts: Vec<Expe
             backward.give(node_x, dx);
         }
     })
+}
+
+/// [`experts`] whose weights are stored. Only the chosen ones are read.
+fn stored_experts(x: &Tensor, route: &Route, experts: &[Expert]) -> Tensor {
+    let (n, width) = (x.n_rows(), x.width());
+    let hidden = experts[0].gate_proj.n_out();
+    let top_k = route.weights.width();
+    let dispatch = Dispatch::new(&route.ids, experts.len(), top_k);
+    let slots = n * top_k;
+    let mut rows = Buffer::stale(slots * width);
+    dispatch.gather(x.data(), width, &mut rows);
+
+    let (mut gate, mut up) = (Buffer::stale(slots * hidden), Buffer::stale(slots * hidden));
+    let input = experts[0].gate_proj.input(&rows);
+    let mut batch = stored_products(&dispatch, &input, width, experts, |e| e.gate_proj, &mut gate);
+    batch.extend(stored_products(&dispatch, &input, width, experts, |e| e.up_proj, &mut up));
+    stored::matmul_batch(&mut batch);
+    drop(batch);
+    let mut active = Buffer::stale(slots * hidden);
+    swiglu::forward(&gate, &up, &mut active);
+    let mut outputs = Buffer::stale(slots * width);
+    let input = experts[0].down_proj.input(&active);
+    let mut batch =
+        stored_products(&dispatch, &input, hidden, experts, |e| e.down_proj, &mut outputs);
+    stored::matmul_batch(&mut batch);
+    drop(batch);
+    let mut out = Buffer::stale(n * width);
+    dispatch.combine(&outputs, route.weights.data(), width, &mut out);
+    Tensor::new(out, &[n, width])
+}
+
+/// The products of every expert that has rows.
+fn stored_products<'a>(
+    dispatch: &Dispatch,
+    rows: &'a [f32],
+    width: usize,
+    experts: &'a [Expert],
+    weight: impl Fn(&Expert<'a>) -> &'a Weight,
+    mut out: &'a mut [f32],
+) -> Vec<stored::Product<'a>> {
+    let mut products = Vec::new();
+    for (e, expert) in experts.iter().enumerate() {
+        let (from, to) = (dispatch.offsets[e], dispatch.offsets[e + 1]);
+        if from == to {
+            continue;
+        }
+        let weight = weight(expert);
+        let matrix = weight.as_stored().expect("the experts of a layer are stored, or none is");
+        let (own, rest) = out.split_at_mut((to - from) * matrix.n_out);
+        out = rest;
+        products.push(stored::Product { x: &rows[from * width..to * width], matrix, out: own });
+    }
+    products
 }
 
 /// Every expert's rows times its matrix, as one parallel loop.

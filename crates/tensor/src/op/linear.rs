@@ -5,6 +5,7 @@ use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
 use fathom_kernels::matmul::{Lhs, Packed, Product, Write, matmul, matmul_batch};
+use fathom_kernels::stored;
 use std::cell::RefCell;
 
 /// Rows whose packed copy is held at a time while a weight gradient is summed.
@@ -29,12 +30,7 @@ pub fn linears<'w, const K: usize>(
 ) -> [Tensor; K] {
     let (n, n_in) = (x.n_rows(), x.width());
     let shapes = weights.map(|weight| [n, weight.n_out()]);
-    let outs = weights.map(|weight| {
-        assert_eq!(n_in, weight.n_in(), "input width of `{}` {:?}", weight.name, weight.shape);
-        let mut out = Buffer::stale(n * weight.n_out());
-        matmul(Lhs::rows(x.data(), n_in), n, weight.forward(), &mut out, Write::Set);
-        out
-    });
+    let outs = products(x, weights);
     let mut shapes = shapes.iter();
     let parts = outs.map(|out| (out, &shapes.next().expect("one shape per output")[..]));
     let x = x.clone();
@@ -64,6 +60,31 @@ pub fn linears<'w, const K: usize>(
             add_products(&used, x.data(), n, out, write);
         }
     })
+}
+
+/// The products themselves; those of stored weights run as one parallel loop.
+fn products<const K: usize>(x: &Tensor, weights: [&Weight; K]) -> [Buffer; K] {
+    let (n, n_in) = (x.n_rows(), x.width());
+    let mut outs = weights.map(|weight| {
+        assert_eq!(n_in, weight.n_in(), "input width of `{}` {:?}", weight.name, weight.shape);
+        Buffer::stale(n * weight.n_out())
+    });
+    let matrices = weights.map(Weight::as_stored);
+    if K > 1 && matrices.iter().all(Option::is_some) {
+        let input = weights[0].input(x.data());
+        let mut batch: Vec<stored::Product> = matrices
+            .iter()
+            .flatten()
+            .zip(&mut outs)
+            .map(|(matrix, out)| stored::Product { x: &input, matrix, out })
+            .collect();
+        stored::matmul_batch(&mut batch);
+    } else {
+        for (weight, out) in weights.iter().zip(&mut outs) {
+            weight.multiply(x.data(), n, out);
+        }
+    }
+    outs
 }
 
 /// `out[start] (+)= dyᵀ · x` for every weight and its output gradient `(weight, dy, start)`, operands

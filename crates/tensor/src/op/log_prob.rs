@@ -16,7 +16,7 @@ const LOGITS_AT_ONCE: usize = 1 << 21;
 pub fn logits(h: &Tensor, head: &Weight) -> Tensor {
     let (n, vocab) = (h.n_rows(), head.n_out());
     let mut out = Buffer::stale(n * vocab);
-    matmul(Lhs::rows(h.data(), h.width()), n, head.forward(), &mut out, Write::Set);
+    head.multiply(h.data(), n, &mut out);
     Tensor::new(out, &[n, vocab])
 }
 
@@ -58,8 +58,7 @@ pub fn linear_log_probs<'w>(
         let (rows, targets) = (&scored.rows[range.clone()], &scored.targets[range.clone()]);
         let picked = Picked::of(h, rows);
         let mut logits = Buffer::stale(rows.len() * vocab);
-        let lhs = Lhs::rows(picked.data(), width);
-        matmul(lhs, rows.len(), head.forward(), &mut logits, Write::Set);
+        head.multiply(picked.data(), rows.len(), &mut logits);
         if scored.inverse_temperature != 1.0 {
             elementwise::scale(&mut logits, scored.inverse_temperature);
         }

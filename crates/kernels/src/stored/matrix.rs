@@ -1,0 +1,191 @@
+//! A matrix in the format it is stored in.
+
+use super::SharedBytes;
+use crate::quant::{self, Format};
+use crate::threads::run_chunks;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A matrix `[n_out, n_in]`, row-major, in any stored format.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// How its elements are stored.
+    pub format: Format,
+    /// Rows.
+    pub n_out: usize,
+    /// Elements of a row.
+    pub n_in: usize,
+    row_bytes: usize,
+    bytes: SharedBytes,
+    scales: Option<Scales>,
+}
+
+/// Multipliers of blocks of a matrix (DeepSeek-V3, arXiv:2412.19437, section 3.3): element `(i, j)` is
+/// its code times `values[i / block[0]][j / block[1]]`. Blocks at the edges may be partial.
+#[derive(Clone, Debug)]
+pub struct Scales {
+    /// `[ceil(n_out / block[0]), ceil(n_in / block[1])]`
+    pub values: Arc<[f32]>,
+    /// Rows and columns of a block.
+    pub block: [usize; 2],
+}
+
+/// Why bytes are no matrix of a shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MatrixError {
+    /// Rows of this format hold whole blocks only.
+    RowLength { format: Format, n_in: usize },
+    /// The number of bytes does not fit the shape.
+    Length { found: usize, expected: usize },
+    /// The number of scales does not fit the shape.
+    ScaleCount { found: usize, expected: usize },
+}
+
+impl std::fmt::Display for MatrixError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MatrixError::RowLength { format, n_in } => write!(
+                f,
+                "rows of {n_in} elements are no whole blocks of {} (`{}`)",
+                format.block_len(),
+                format.name()
+            ),
+            MatrixError::Length { found, expected } => {
+                write!(f, "{found} bytes, expected {expected}")
+            }
+            MatrixError::ScaleCount { found, expected } => {
+                write!(f, "{found} block scales, expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for MatrixError {}
+
+impl Matrix {
+    /// A matrix over stored bytes.
+    pub fn new(
+        format: Format,
+        n_out: usize,
+        n_in: usize,
+        bytes: SharedBytes,
+    ) -> Result<Matrix, MatrixError> {
+        let row_bytes = format.row_bytes(n_in).ok_or(MatrixError::RowLength { format, n_in })?;
+        let (found, expected) = (bytes.len(), n_out.saturating_mul(row_bytes));
+        if found != expected {
+            return Err(MatrixError::Length { found, expected });
+        }
+        Ok(Matrix { format, n_out, n_in, row_bytes, bytes, scales: None })
+    }
+
+    /// The same matrix with multipliers of blocks.
+    pub fn with_scales(mut self, scales: Scales) -> Result<Matrix, MatrixError> {
+        let [rows, columns] = scales.block;
+        let expected = self.n_out.div_ceil(rows) * self.n_in.div_ceil(columns);
+        let found = scales.values.len();
+        if found != expected {
+            return Err(MatrixError::ScaleCount { found, expected });
+        }
+        self.scales = Some(scales);
+        Ok(self)
+    }
+
+    /// Stores `values` [n_out, n_in] in `format`; rounding as [`quant::quantize`].
+    pub fn from_f32(
+        values: &[f32],
+        n_out: usize,
+        n_in: usize,
+        format: Format,
+    ) -> Result<Matrix, MatrixError> {
+        assert_eq!(values.len(), n_out * n_in, "values of a matrix [{n_out}, {n_in}]");
+        let row_bytes = format.row_bytes(n_in).ok_or(MatrixError::RowLength { format, n_in })?;
+        let mut bytes = vec![0u8; n_out * row_bytes];
+        if row_bytes > 0 {
+            run_chunks(&mut bytes, row_bytes, |row, out| {
+                quant::quantize(format, &values[row * n_in..(row + 1) * n_in], out);
+            });
+        }
+        Matrix::new(format, n_out, n_in, SharedBytes::owned(bytes))
+    }
+
+    /// The rows `rows` as a matrix of their own, sharing the bytes.
+    ///
+    /// Panics if the rows leave the matrix or cut a block of scales.
+    pub fn rows(&self, rows: Range<usize>) -> Matrix {
+        let bytes = self.bytes.slice(rows.start * self.row_bytes..rows.end * self.row_bytes);
+        let scales = self.scales.as_ref().map(|scales| {
+            let [height, width] = scales.block;
+            assert!(rows.start.is_multiple_of(height), "rows {rows:?} cut a block of {height}");
+            let per_row = self.n_in.div_ceil(width);
+            let range = rows.start / height * per_row..rows.end.div_ceil(height) * per_row;
+            Scales { values: scales.values[range].into(), block: scales.block }
+        });
+        Matrix { n_out: rows.len(), bytes, scales, ..self.clone() }
+    }
+
+    /// The stored bytes.
+    pub fn bytes(&self) -> &SharedBytes {
+        &self.bytes
+    }
+
+    /// The multipliers of blocks, where the format keeps them apart.
+    pub fn scales(&self) -> Option<&Scales> {
+        self.scales.as_ref()
+    }
+
+    /// Elements `columns` of row `row`, widened to f32. `columns` starts and ends between blocks.
+    ///
+    /// Panics if they leave the matrix or cut a block.
+    pub fn dequantize(&self, row: usize, columns: Range<usize>, out: &mut [f32]) {
+        let (len, size) = (self.format.block_len(), self.format.block_bytes());
+        debug_assert!(columns.start.is_multiple_of(len) && columns.len().is_multiple_of(len));
+        let start = row * self.row_bytes;
+        let bytes = columns.start / len * size..columns.end / len * size;
+        let bytes = &self.bytes[start + bytes.start..start + bytes.end];
+        let out = &mut out[..columns.len()];
+        quant::dequantize(self.format, bytes, out);
+        if let Some(scales) = &self.scales {
+            scales.apply(row, columns, self.n_in, out);
+        }
+    }
+
+    /// Row `row`, widened to f32.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        self.dequantize(row, 0..self.n_in, out);
+    }
+
+    /// All elements, widened to f32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.n_out * self.n_in];
+        if self.n_in > 0 {
+            run_chunks(&mut out, self.n_in, |row, out| self.row(row, out));
+        }
+        out
+    }
+
+    /// Rows `ids[i]` of the table, one after another: out [N, n_in].
+    ///
+    /// Panics if an id is outside the table.
+    pub fn gather(&self, ids: &[u32], out: &mut [f32]) {
+        assert_eq!(out.len(), ids.len() * self.n_in, "{} rows of {}", ids.len(), self.n_in);
+        for (id, out) in ids.iter().zip(out.chunks_exact_mut(self.n_in)) {
+            assert!((*id as usize) < self.n_out, "row {id} of a table of {}", self.n_out);
+            self.row(*id as usize, out);
+        }
+    }
+}
+
+impl Scales {
+    fn apply(&self, row: usize, columns: Range<usize>, n_in: usize, out: &mut [f32]) {
+        let width = self.block[1];
+        let of_row = &self.values[row / self.block[0] * n_in.div_ceil(width)..];
+        let mut at = columns.start;
+        while at < columns.end {
+            let block = at / width;
+            let end = ((block + 1) * width).min(columns.end);
+            let scale = of_row[block];
+            out[at - columns.start..end - columns.start].iter_mut().for_each(|x| *x *= scale);
+            at = end;
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Products of f32 rows with matrices in their stored format: `out = x · Wᵀ`.
+//!
+//! Nothing is repacked: a task widens a few rows of W, [`K_CHUNK`] elements at a time, into scratch
+//! that stays in cache, and multiplies them with all rows of x. So memory holds the stored bytes only,
+//! and a matrix that is mapped from a file is read where it lies.
+//!
+//! An element of the result is, for every chunk of [`K_CHUNK`] elements, sixteen chains
+//! `fma(x, w, …)` over every sixteenth element, folded in one tree; chunks are added in order. That holds
+//! for one row as for many, for any number of threads and on every CPU level.
+
+mod avx2;
+mod avx512;
+mod bytes;
+mod matrix;
+mod scalar;
+
+pub use bytes::{Bytes, SharedBytes};
+pub use matrix::{Matrix, MatrixError, Scales};
+
+use crate::cpu::{Isa, isa};
+use crate::threads::{Shards, run};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Elements of a row handled at a time: whole blocks of every format.
+const K_CHUNK: usize = 1024;
+/// Distance of widened rows in scratch: not a power of two, so that they fall into different cache sets.
+const W_STRIDE: usize = K_CHUNK + 16;
+/// Rows of W that a task takes: a multiple of every tile's width. Widened, they fill a tenth of a
+/// second-level cache of 2 MiB.
+const N_BLOCK: usize = 48;
+/// Rows of x that meet the widened rows before the next ones do, to stay in the second-level cache.
+const M_BLOCK: usize = 64;
+/// Lanes of a sum.
+const LANES: usize = 16;
+
+/// One product of a batch: `out [m, n_out] = x [m, n_in] · Wᵀ`.
+pub struct Product<'a> {
+    /// Rows one after another.
+    pub x: &'a [f32],
+    /// The matrix.
+    pub matrix: &'a Matrix,
+    /// The result.
+    pub out: &'a mut [f32],
+}
+
+/// A tile of sums: `m` rows of x times `n` widened rows of W over `k` elements.
+///
+/// Safety: the pointers are good for that, and no one else touches the result meanwhile.
+struct Tile {
+    x: *const f32,
+    x_stride: usize,
+    w: *const f32,
+    w_stride: usize,
+    k: usize,
+    m: usize,
+    n: usize,
+    out: *mut f32,
+    out_stride: usize,
+    /// Whether the sum starts here, or goes on from what the result holds.
+    first: bool,
+}
+
+impl Tile {
+    #[inline(always)]
+    unsafe fn put(&self, i: usize, j: usize, sum: f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let out = self.out.add(i * self.out_stride + j);
+            *out = if self.first { sum } else { *out + sum };
+        }
+    }
+}
+
+thread_local! {
+    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `out [m, n_out] = x [m, n_in] · Wᵀ`.
+///
+/// Panics if the lengths do not fit.
+pub fn matmul(x: &[f32], matrix: &Matrix, out: &mut [f32]) {
+    matmul_batch(&mut [Product { x, matrix, out }]);
+}
+
+/// All products of a batch as one parallel loop: projections of one input, or the experts of a layer.
+///
+/// Panics if the lengths of a product do not fit.
+pub fn matmul_batch(products: &mut [Product<'_>]) {
+    struct Shared<'a> {
+        x: &'a [f32],
+        m: usize,
+        matrix: &'a Matrix,
+        out: Shards<'a, f32>,
+    }
+    let mut tasks: Vec<(usize, Range<usize>)> = Vec::new();
+    let mut shared = Vec::with_capacity(products.len());
+    for product in products {
+        let Matrix { n_in, n_out, .. } = *product.matrix;
+        let m = product.x.len().checked_div(n_in).unwrap_or(0);
+        assert_eq!(product.x.len(), m * n_in, "rows of {n_in} elements");
+        assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
+        let rows = |from: usize| from..(from + N_BLOCK).min(n_out);
+        tasks.extend((0..n_out).step_by(N_BLOCK).map(|from| (shared.len(), rows(from))));
+        let out = Shards::new(&mut *product.out);
+        shared.push(Shared { x: product.x, m, matrix: product.matrix, out });
+    }
+    run(tasks.len(), |task| {
+        let (at, rows) = &tasks[task];
+        let Shared { x, m, matrix, out } = &shared[*at];
+        if *m > 0 {
+            // SAFETY: tasks of one product write different columns of its result.
+            unsafe { block(x, *m, matrix, rows.clone(), out.pointer(rows.start)) };
+        }
+    });
+}
+
+/// The columns `rows` of the result, for all rows of x. Safety: `out` points at the first of them.
+unsafe fn block(x: &[f32], m: usize, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
+    let (tile, (tile_m, tile_n)) = variant();
+    // A few rows of x: each group of widened rows is used at once, while it is in the first-level cache.
+    let widened_rows = if m <= tile_m { tile_n } else { N_BLOCK };
+    WIDENED.with_borrow_mut(|scratch| {
+        scratch.resize(N_BLOCK * W_STRIDE, 0.0);
+        for k0 in (0..matrix.n_in).step_by(K_CHUNK) {
+            let ks = k0..(k0 + K_CHUNK).min(matrix.n_in);
+            for first in (rows.start..rows.end).step_by(widened_rows) {
+                let group = first..(first + widened_rows).min(rows.end);
+                for (row, out) in group.clone().zip(scratch.chunks_exact_mut(W_STRIDE)) {
+                    matrix.dequantize(row, ks.clone(), out);
+                }
+                for m0 in (0..m).step_by(M_BLOCK) {
+                    for j in (0..group.len()).step_by(tile_n) {
+                        for i in (m0..(m0 + M_BLOCK).min(m)).step_by(tile_m) {
+                            let end = (m0 + M_BLOCK).min(m);
+                            // SAFETY: rows i.. of x and j.. of the scratch exist; the result is ours.
+                            unsafe {
+                                tile(&Tile {
+                                    x: x.as_ptr().add(i * matrix.n_in + k0),
+                                    x_stride: matrix.n_in,
+                                    w: scratch.as_ptr().add(j * W_STRIDE),
+                                    w_stride: W_STRIDE,
+                                    k: ks.len(),
+                                    m: tile_m.min(end - i),
+                                    n: tile_n.min(group.len() - j),
+                                    out: out.add(i * matrix.n_out + (first - rows.start) + j),
+                                    out_stride: matrix.n_out,
+                                    first: k0 == 0,
+                                });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+type TileFn = unsafe fn(&Tile);
+
+/// The tile of this CPU level, and its sizes.
+fn variant() -> (TileFn, (usize, usize)) {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => (avx512::tile, (avx512::M, avx512::N)),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => (avx2::tile, (avx2::M, avx2::N)),
+        _ => (scalar::tile, (1, 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
