@@ -22,10 +22,10 @@ pub fn write_atomic(
 }
 
 /// [`write_atomic`] for a `fill` that has errors of its own.
-pub(crate) fn write_atomic_with(
+pub(crate) fn write_atomic_with<E: From<Error>>(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<()> {
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
     // Process id and counter keep concurrent writers of one path apart; the last rename wins.
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -38,11 +38,11 @@ pub(crate) fn write_atomic_with(
     result
 }
 
-fn fill_and_rename(
+fn fill_and_rename<E: From<Error>>(
     path: &Path,
     temporary: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
-) -> Result<()> {
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
     let fail = |source| write_error(path, source);
     let file = OpenOptions::new().write(true).create_new(true).open(temporary).map_err(fail)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -50,7 +50,7 @@ fn fill_and_rename(
     let file = out.into_inner().map_err(|e| fail(e.into_error()))?;
     file.sync_all().map_err(fail)?;
     fs::rename(temporary, path).map_err(fail)?;
-    sync_parent(path)
+    Ok(sync_parent(path)?)
 }
 
 /// Writes a directory: `fill` gets an empty directory under a temporary name to write into, which

@@ -57,6 +57,8 @@ pub enum Error {
     SourceLength { tensor: String, found: u64, expected: u64 },
     /// A tensor may not bear this name in a file.
     ReservedName { path: PathBuf, tensor: String },
+    /// Something in a GGUF file is wrong, at byte `offset` where one place is to blame.
+    Gguf { path: PathBuf, offset: Option<u64>, problem: crate::gguf::Problem },
 }
 
 impl fmt::Display for Error {
@@ -174,6 +176,10 @@ impl fmt::Display for Error {
             ReservedName { path, tensor } => {
                 write!(f, "`{}`: a tensor may not be named `{tensor}`", path.display())
             }
+            Gguf { path, offset: Some(offset), problem } => {
+                write!(f, "`{}` at byte {offset}: {problem}", path.display())
+            }
+            Gguf { path, offset: None, problem } => write!(f, "`{}`: {problem}", path.display()),
         }
     }
 }

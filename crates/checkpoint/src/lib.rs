@@ -1,4 +1,4 @@
-//! Weights on disk: a safetensors reader and writer, sharded directories, atomic writes.
+//! Weights on disk: safetensors and GGUF readers and writers, sharded directories, atomic writes.
 //!
 //! Every byte of an input file is treated as hostile: lengths are bounded before anything is
 //! allocated and every offset is checked before it is used. What a tensor's name means is not
@@ -9,6 +9,7 @@ pub mod atomic;
 pub mod directory;
 pub mod dtype;
 mod error;
+pub mod gguf;
 mod header;
 mod mapped_file;
 pub mod safetensors;
@@ -17,6 +18,7 @@ pub mod safetensors_writer;
 pub use directory::{Checkpoint, write_directory};
 pub use dtype::Dtype;
 pub use error::Error;
+pub use gguf::Gguf;
 pub use safetensors::{SafeTensors, TensorView};
 pub use safetensors_writer::{TensorSource, write};
 
