@@ -1,8 +1,10 @@
 //! Read-only bytes of a file, memory-mapped. The only `unsafe` of this crate is here.
 
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
+
+use fathom_kernels::stored::Bytes;
 
 use crate::{Error, Result};
 
@@ -39,6 +41,36 @@ impl Deref for FileBytes {
         match self {
             FileBytes::Mapped(map) => map,
             FileBytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl Bytes for FileBytes {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    #[cfg(unix)]
+    fn will_need(&self, range: Range<usize>) {
+        if let FileBytes::Mapped(map) = self {
+            // A hint: where the system declines it, the pages are read when they are touched.
+            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        }
+    }
+
+    #[cfg(unix)]
+    fn release(&self, range: Range<usize>) {
+        if let FileBytes::Mapped(map) = self {
+            // SAFETY: the mapping is of a file and never written, so that a page taken away comes
+            // back with the same bytes when it is touched.
+            #[allow(unsafe_code)]
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Reading one safetensors file: mapped, checked once at opening, then only looked up.
 
-use std::path::{Path, PathBuf};
-
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fathom_kernels::stored::SharedBytes;
 
 use crate::dtype::to_f32;
 use crate::header::{Entry, Header};
@@ -12,7 +14,7 @@ use crate::{Dtype, Error, Result};
 /// An open safetensors file whose header has been checked against the file's length.
 pub struct SafeTensors {
     path: PathBuf,
-    bytes: FileBytes,
+    bytes: Arc<FileBytes>,
     header: Header,
 }
 
@@ -32,7 +34,7 @@ impl SafeTensors {
 
     fn new(path: PathBuf, bytes: FileBytes) -> Result<SafeTensors> {
         let header = Header::parse(&path, &bytes)?;
-        Ok(SafeTensors { path, bytes, header })
+        Ok(SafeTensors { path, bytes: Arc::new(bytes), header })
     }
 
     /// The tensor called `name`. Errors: `MissingTensor`.
@@ -78,23 +80,37 @@ impl SafeTensors {
             dtype: entry.dtype,
             shape: &entry.shape,
             bytes: &self.bytes[entry.begin..entry.end],
+            begin: entry.begin,
+            file: &self.bytes,
             path: &self.path,
         }
     }
 }
 
 /// One stored tensor, row-major, borrowed from the mapped file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct TensorView<'a> {
     pub name: &'a str,
     pub dtype: Dtype,
     pub shape: &'a [usize],
     /// Little-endian elements. Not aligned: the format promises no more than a byte.
     pub bytes: &'a [u8],
+    begin: usize,
+    file: &'a Arc<FileBytes>,
     path: &'a Path,
 }
 
-impl TensorView<'_> {
+impl<'a> TensorView<'a> {
+    /// The same bytes, kept alive by whoever holds them.
+    pub fn shared(&self) -> SharedBytes {
+        SharedBytes::new(self.file.clone(), self.begin..self.begin + self.bytes.len())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &'a Path {
+        self.path
+    }
+
     /// Number of elements.
     pub fn n_elements(&self) -> usize {
         self.bytes.len() / self.dtype.bytes()
@@ -128,9 +144,16 @@ impl TensorView<'_> {
         })
     }
 
-    fn wrong_dtype(&self, expected: &'static str) -> Error {
+    /// The error that the tensor is not stored as it should be.
+    pub fn wrong_dtype(&self, expected: &'static str) -> Error {
         let (path, tensor) = (self.path.to_owned(), self.name.to_owned());
         Error::Dtype { path, tensor, found: self.dtype, expected }
+    }
+}
+
+impl std::fmt::Debug for TensorView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` {} {:?} in `{}`", self.name, self.dtype, self.shape, self.path.display())
     }
 }
 
