@@ -79,7 +79,8 @@ mod tests {
         for row in ARCHITECTURES {
             assert_eq!(by_model_type(row.model_type).map(|a| a.class), Some(row.class));
             assert!(!row.description.contains('\n') && row.description.len() < 90);
-            let of_row = PRESETS.iter().map(|p| (p.2)()).filter(|c| c.model_type == row.family);
+            let of_row =
+                PRESETS.iter().map(|p| (p.config)()).filter(|c| c.model_type == row.family);
             let smallest = of_row.min_by_key(|c| c.hidden_size * c.num_hidden_layers);
             let config = smallest.expect("an architecture needs a preset");
             let value = config.to_json();

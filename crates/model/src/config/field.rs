@@ -269,7 +269,7 @@ pub(crate) fn nearest(word: &str, known: &'static [&'static str]) -> Option<&'st
 }
 
 /// Levenshtein distance in bytes.
-fn edits(a: &str, b: &str) -> usize {
+pub(crate) fn edits(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = row[0];

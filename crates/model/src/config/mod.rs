@@ -14,6 +14,7 @@ mod write;
 
 pub use check::{MAX_LAYERS, MAX_POSITIONS, MAX_SIZE};
 pub use error::ConfigError;
+pub(crate) use field::edits;
 pub use field::{Fields, WORDS};
 pub use rope::{RopeLayout, RopeScaling, RopeSpec};
 

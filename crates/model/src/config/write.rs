@@ -155,8 +155,9 @@ mod tests {
 
     #[test]
     fn written_and_read_again_every_preset_is_the_same() {
-        for (name, _, preset) in PRESETS {
-            let config = preset();
+        for preset in PRESETS {
+            let name = preset.name;
+            let config = (preset.config)();
             assert_eq!(Config::from_json(&config.to_json()), Ok(config.clone()), "{name}");
             // What we write must also pass as typed by a person: no word without effect.
             assert_eq!(Config::from_recipe(&config.to_json()), Ok(config), "{name}");
