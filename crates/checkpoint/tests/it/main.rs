@@ -3,6 +3,8 @@
 
 mod atomic;
 mod directory;
+mod gguf;
+mod gguf_hostile;
 mod golden;
 mod hostile;
 mod scratch;
