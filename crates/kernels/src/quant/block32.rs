@@ -153,9 +153,10 @@ fn reciprocal(d: f32) -> f32 {
     if d != 0.0 { 1.0 / d } else { 0.0 }
 }
 
-/// Nearest integer, halves away from zero. (`f32::round` is a library call below SSE4.1.)
+/// Nearest integer in −127..=127, halves away from zero. (`f32::round` is a library call below SSE4.1.)
 #[inline(always)]
 fn round_away(x: f32) -> i32 {
+    let x = x.clamp(-127.0, 127.0); // beyond only where the reciprocal overflowed
     let whole = x as i32;
     let rest = x - whole as f32;
     whole + (rest >= 0.5) as i32 - (rest <= -0.5) as i32

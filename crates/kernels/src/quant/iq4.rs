@@ -5,7 +5,8 @@
 //! | `iq4_nl` | d f16, 16 × two nibbles | `d·VALUES[q]`, 32 weights |
 //! | `iq4_xs` | d f16, 8 upper pairs, 8 lower nibbles of scales, 128 × two nibbles | `d·(scale − 32)·VALUES[q]`, 8 × 32 weights |
 
-use super::half_at;
+use super::search::{self, Steps};
+use super::{half_at, part, put_half};
 use crate::lanes::per_isa;
 
 /// The sixteen values, as ggml fixed them.
@@ -35,11 +36,6 @@ per_isa! {
 }
 
 #[inline(always)]
-fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
-    block[at..at + N].first_chunk().expect("the slice is as long as the array")
-}
-
-#[inline(always)]
 fn look_up(d: f32, q: &[u8; 16], out: &mut [f32; 32]) {
     let mut values = [0.0; 16];
     for (value, &v) in values.iter_mut().zip(&VALUES) {
@@ -51,9 +47,73 @@ fn look_up(d: f32, q: &[u8; 16], out: &mut [f32; 32]) {
     }
 }
 
-pub(super) fn to_iq4_nl(_x: &[f32], _out: &mut [u8]) {
-    unimplemented!("being written")
+per_isa! {
+    pub(super) fn to_iq4_nl(x: &[f32], out: &mut [u8]) {
+        // Eight blocks at a time, the last few filled up with zeros.
+        for (x, out) in x.chunks(256).zip(out.chunks_mut(8 * 18)) {
+            let turned = search::turn::<8, 32>(x);
+            let weights = search::importance(&turned);
+            let scales = search::scales(&turned, &weights, &TARGETS, stored_value);
+            let blocks = x.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<18>().0);
+            for ((x, block), scale) in blocks.zip(scales) {
+                let d = put_half(block, 0, scale);
+                put_codes(x, d, &mut block[2..]);
+            }
+        }
+    }
 }
-pub(super) fn to_iq4_xs(_x: &[f32], _out: &mut [u8]) {
-    unimplemented!("being written")
+
+per_isa! {
+    pub(super) fn to_iq4_xs(x: &[f32], out: &mut [u8]) {
+        for (x, block) in x.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<136>().0) {
+            let turned = search::turn::<8, 32>(x);
+            let weights = search::importance(&turned);
+            let scales = search::scales(&turned, &weights, &TARGETS, stored_value);
+            let d = put_half(block, 0, search::furthest(&scales) / -32.0);
+            let bounds = [-32.0, 31.0];
+            let scales = search::scale_codes(&turned, &weights, scales, d, bounds, stored_value);
+            let (mut high, mut low) = (0u16, [0u8; 4]);
+            for (i, scale) in scales.iter().enumerate() {
+                let code = (*scale as i32 + 32) as u8;
+                low[i / 2] |= (code & 15) << (i % 2 * 4);
+                high |= (code as u16 >> 4) << (2 * i);
+                put_codes(&x.as_chunks().0[i], d * scale, &mut block[8 + 16 * i..][..16]);
+            }
+            block[2..4].copy_from_slice(&high.to_le_bytes());
+            block[4..8].copy_from_slice(&low);
+        }
+    }
+}
+
+/// Where the weight of largest magnitude of a sub-block may go, either sign of the scale.
+const TARGETS: [Steps; 2] =
+    [Steps { first: -134.0, step: 1.0, count: 15 }, Steps { first: 106.0, step: 1.0, count: 15 }];
+
+/// The nearest of [`VALUES`], the upper one of two as near.
+#[inline(always)]
+fn stored_value(v: f32) -> f32 {
+    let mut value = VALUES[0] as f32;
+    for pair in VALUES.windows(2) {
+        let (below, above) = (pair[0] as f32, pair[1] as f32);
+        value = if v >= (below + above) * 0.5 { above } else { value };
+    }
+    value
+}
+
+/// The index of the nearest of [`VALUES`].
+#[inline(always)]
+fn stored_index(v: f32) -> u8 {
+    let mut index = 0;
+    for pair in VALUES.windows(2) {
+        index += (v >= (pair[0] as f32 + pair[1] as f32) * 0.5) as u8;
+    }
+    index
+}
+
+#[inline(always)]
+fn put_codes(x: &[f32; 32], scale: f32, out: &mut [u8]) {
+    let per_scale = search::inverse(scale);
+    for j in 0..16 {
+        out[j] = stored_index(x[j] * per_scale) | stored_index(x[j + 16] * per_scale) << 4;
+    }
 }

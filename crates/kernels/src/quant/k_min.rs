@@ -8,7 +8,8 @@
 //! | `q4_k` | d f16, dmin f16, 12 bytes of 6-bit scales and minima, 128 × two nibbles |
 //! | `q5_k` | as `q4_k`, with 32 bytes of fifth bits before the nibbles |
 
-use super::half_at;
+use super::search::{self, Steps};
+use super::{half_at, part, put_half, put_pairs};
 use crate::lanes::per_isa;
 
 per_isa! {
@@ -66,11 +67,6 @@ per_isa! {
     }
 }
 
-#[inline(always)]
-fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
-    block[at..at + N].first_chunk().expect("the slice is as long as the array")
-}
-
 /// Scales and minima of the eight sub-blocks of `q4_k` and `q5_k`, times `d` and `dmin`.
 #[inline(always)]
 fn scaled(block: &[u8]) -> ([f32; 8], [f32; 8]) {
@@ -98,12 +94,103 @@ fn unpack_6_bit(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     (scales, mins)
 }
 
-pub(super) fn to_q2_k(_x: &[f32], _out: &mut [u8]) {
-    unimplemented!("being written")
+per_isa! {
+    pub(super) fn to_q2_k(x: &[f32], out: &mut [u8]) {
+        for (x, block) in x.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<84>().0) {
+            let turned = search::turn::<16, 16>(x);
+            let weights = search::importance(&turned);
+            let found = search::scales_and_mins(&turned, &weights, 3.0, SPREAD_2);
+            let d = put_half(block, 80, search::largest(&found.0) / 15.0);
+            let dmin = put_half(block, 82, search::largest(&found.1) / 15.0);
+            let (scales, mins) =
+                search::scale_and_min_codes(&turned, &weights, found, [d, dmin], [15.0, 3.0]);
+            for i in 0..16 {
+                block[i] = scales[i] as u8 | (mins[i] as u8) << 4;
+            }
+            let mut q = [0; 256];
+            for (i, q) in q.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                codes(&x.as_chunks().0[i], d * scales[i], dmin * mins[i], 3.0, q);
+            }
+            put_pairs(&q, &mut block[16..80]);
+        }
+    }
 }
-pub(super) fn to_q4_k(_x: &[f32], _out: &mut [u8]) {
-    unimplemented!("being written")
+
+per_isa! {
+    pub(super) fn to_q4_k(x: &[f32], out: &mut [u8]) {
+        for (x, block) in x.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<144>().0) {
+            let q = put_scales(x, 15.0, SPREAD_4, block);
+            put_nibbles(&q, &mut block[16..]);
+        }
+    }
 }
-pub(super) fn to_q5_k(_x: &[f32], _out: &mut [u8]) {
-    unimplemented!("being written")
+
+per_isa! {
+    pub(super) fn to_q5_k(x: &[f32], out: &mut [u8]) {
+        for (x, block) in x.as_chunks::<256>().0.iter().zip(out.as_chunks_mut::<176>().0) {
+            let q = put_scales(x, 31.0, SPREAD_5, block);
+            for j in 0..32 {
+                let mut bits = 0;
+                for i in 0..8 {
+                    bits |= q[32 * i + j] >> 4 << i;
+                }
+                block[16 + j] = bits;
+            }
+            put_nibbles(&q, &mut block[48..]);
+        }
+    }
+}
+
+/// What the range of a sub-block is spread over, beside the largest code.
+const SPREAD_2: Steps = Steps { first: -0.5, step: 0.1, count: 16 };
+const SPREAD_4: Steps = Steps { first: -1.0, step: 0.1, count: 21 };
+const SPREAD_5: Steps = Steps { first: -0.5, step: 0.1, count: 16 };
+
+/// Finds scales and minima of eight sub-blocks, stores them in the first 16 bytes, and returns the
+/// codes of the weights.
+#[inline(always)]
+fn put_scales(x: &[f32; 256], top: f32, spread: Steps, block: &mut [u8]) -> [u8; 256] {
+    let turned = search::turn::<8, 32>(x);
+    let weights = search::importance(&turned);
+    let found = search::scales_and_mins(&turned, &weights, top, spread);
+    let d = put_half(block, 0, search::largest(&found.0) / 63.0);
+    let dmin = put_half(block, 2, search::largest(&found.1) / 63.0);
+    let (scales, mins) =
+        search::scale_and_min_codes(&turned, &weights, found, [d, dmin], [63.0, top]);
+    block[4..16].copy_from_slice(&pack_6_bit(&scales.map(|c| c as u8), &mins.map(|c| c as u8)));
+    let mut q = [0; 256];
+    for (i, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        codes(&x.as_chunks().0[i], d * scales[i], dmin * mins[i], top, q);
+    }
+    q
+}
+
+/// The inverse of [`unpack_6_bit`].
+#[inline(always)]
+fn pack_6_bit(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for i in 0..4 {
+        packed[i] = scales[i] | scales[4 + i] >> 4 << 6;
+        packed[4 + i] = mins[i] | mins[4 + i] >> 4 << 6;
+        packed[8 + i] = scales[4 + i] & 15 | mins[4 + i] << 4;
+    }
+    packed
+}
+
+#[inline(always)]
+fn codes<const E: usize>(x: &[f32; E], scale: f32, min: f32, top: f32, q: &mut [u8; E]) {
+    let per_scale = search::inverse(scale);
+    for e in 0..E {
+        q[e] = search::nearest((x[e] + min) * per_scale, 0.0, top) as i32 as u8;
+    }
+}
+
+/// The low nibbles of 64 codes lie in 32 bytes, the first 32 below.
+#[inline(always)]
+fn put_nibbles(q: &[u8; 256], out: &mut [u8]) {
+    for (q, out) in q.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+        for j in 0..32 {
+            out[j] = q[j] & 15 | q[32 + j] << 4;
+        }
+    }
 }

@@ -211,3 +211,19 @@ fn put_half(block: &mut [u8], at: usize, x: f32) -> f32 {
     block[at..at + 2].copy_from_slice(&bits.to_le_bytes());
     crate::convert::f16_to_f32(bits)
 }
+
+/// The `N` bytes of a block that begin at `at`.
+#[inline(always)]
+fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    block[at..at + N].first_chunk().expect("the slice is as long as the array")
+}
+
+/// Stores 256 2-bit codes: four in a byte, 32 codes apart, as `q2_k` and `q3_k` have them.
+#[inline(always)]
+fn put_pairs(q: &[u8; 256], out: &mut [u8]) {
+    for (q, out) in q.as_chunks::<128>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+        for j in 0..32 {
+            out[j] = q[j] | q[32 + j] << 2 | q[64 + j] << 4 | q[96 + j] << 6;
+        }
+    }
+}
