@@ -75,7 +75,7 @@ fn what_is_written_is_read_again() {
         let bytes = tensor.bytes().unwrap();
         let mut values = vec![0.0; 1536];
         dequantize(format, bytes, &mut values);
-        assert!(values.iter().enumerate().all(|(i, x)| (x - i as f32).abs() < 20.0), "{format:?}");
+        assert!(values.iter().enumerate().all(|(i, x)| (x - i as f32).abs() < 40.0), "{format:?}");
         let range = tensor.byte_range().unwrap();
         assert_eq!(range.start % 32, 0);
         assert_eq!(std::fs::read(&path).unwrap()[range], *bytes);
