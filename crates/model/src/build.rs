@@ -31,12 +31,22 @@ impl Model {
         config: Config,
         mut source: impl FnMut(usize, &TensorSpec) -> Result<Vec<f32>, Error>,
     ) -> Result<Model, Error> {
+        Model::build_with(config, |slot, spec| {
+            Ok(Weight::new(&spec.name, &spec.shape, slot, source(slot, spec)?))
+        })
+    }
+
+    /// [`Model::build`] of weights that may be stored.
+    pub(crate) fn build_with(
+        config: Config,
+        mut source: impl FnMut(usize, &TensorSpec) -> Result<Weight, Error>,
+    ) -> Result<Model, Error> {
         config.check().map_err(Error::Config)?;
         let specs: Vec<TensorSpec> =
             names::tensors(&config).into_iter().filter(|spec| !spec.role.is_copy()).collect();
         let mut weights = Vec::with_capacity(specs.len());
         for (slot, spec) in specs.iter().enumerate() {
-            weights.push(Weight::new(&spec.name, &spec.shape, slot, source(slot, spec)?));
+            weights.push(source(slot, spec)?);
         }
         let places = Places(specs.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect());
         let n_layers = config.num_hidden_layers;
@@ -56,6 +66,7 @@ impl Model {
             weights,
             specs,
             precision: None,
+            residency: None,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! What can be wrong with a model's files.
 
 use crate::config::ConfigError;
+use crate::names::SCALE_SUFFIX;
+use fathom_kernels::stored::MatrixError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -25,6 +27,31 @@ pub enum Error {
     },
     /// The weights cannot be read or written.
     Checkpoint(fathom_checkpoint::Error),
+    /// A tensor's bytes are no matrix of its shape.
+    Matrix {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What does not fit.
+        error: MatrixError,
+    },
+    /// An FP8 tensor without its scales means nothing.
+    NoScales {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The memory allowed does not even hold what one step needs at once.
+    Memory {
+        /// What was allowed.
+        found_bytes: u64,
+        /// The least that works.
+        needed_bytes: u64,
+    },
+    /// Weights that were turned into another format cannot be dropped and read again.
+    NotOnDisk,
 }
 
 impl fmt::Display for Error {
@@ -34,6 +61,27 @@ impl fmt::Display for Error {
             Error::ConfigFile { path, error } => write!(f, "`{}`: {error}", path.display()),
             Error::Read { path, source } => write!(f, "cannot read `{}`: {source}", path.display()),
             Error::Checkpoint(error) => error.fmt(f),
+            Error::Matrix { path, tensor, error } => {
+                write!(f, "`{}`: tensor `{tensor}`: {error}", path.display())
+            }
+            Error::NoScales { path, tensor } => write!(
+                f,
+                "`{}`: tensor `{tensor}` is stored as F8_E4M3, but the checkpoint has no \
+                 `{tensor}{SCALE_SUFFIX}`\nhint: a shard may be missing; FP8 codes mean nothing without \
+                 their scales",
+                path.display()
+            ),
+            Error::Memory { found_bytes, needed_bytes } => write!(
+                f,
+                "{} MiB for weights are too few, this model needs {} MiB at once",
+                found_bytes >> 20,
+                (needed_bytes >> 20) + 1
+            ),
+            Error::NotOnDisk => write!(
+                f,
+                "weights that are quantised while loading cannot be read from disk again\nhint: \
+                 `fathom quantize` writes them to a file first"
+            ),
         }
     }
 }

@@ -4,25 +4,13 @@ use crate::config::{Config, TorchDtype};
 use crate::error::Error;
 use crate::model::Model;
 use crate::names::{self, Role, TensorSpec};
-use fathom_checkpoint::{Checkpoint, Dtype, TensorSource, atomic, write_directory};
+use fathom_checkpoint::{Dtype, TensorSource, atomic, write_directory};
 use std::path::Path;
 
 /// Largest shard written, as the Hugging Face libraries do by default.
 const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 
 impl Model {
-    /// Reads `config.json` and all weights of a directory.
-    ///
-    /// Errors name the file and the tensor; a tensor of another shape than `config.json` implies is refused.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Model, Error> {
-        let dir = dir.as_ref();
-        let config = read_config(dir)?;
-        let checkpoint = Checkpoint::open(dir).map_err(Error::Checkpoint)?;
-        Model::build(config, |_, spec| {
-            checkpoint.tensor_f32_shaped(&spec.name, &spec.shape).map_err(Error::Checkpoint)
-        })
-    }
-
     /// Writes `config.json` and the weights into `dir`, which exists. `dtype` is that of the matrices;
     /// routers' correction biases stay f32.
     pub fn save(&self, dir: impl AsRef<Path>, dtype: TorchDtype) -> Result<(), Error> {

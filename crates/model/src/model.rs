@@ -7,6 +7,7 @@ use crate::cache::{CacheForm, CacheSpec, KvCache};
 use crate::config::{Attention, Config, RopeLayout, RopeScaling};
 use crate::layer::{Block, Mtp, Pass};
 use crate::names::{Role, TensorSpec};
+use crate::residency::Residency;
 use crate::rows::{CachedRows, PackedRows, Rows};
 use fathom_kernels::rope::{Layout, Llama3, RopeSpec, RopeTable, Scaling, Yarn};
 use fathom_tensor::op::{self, Balance, Rope};
@@ -27,6 +28,8 @@ pub struct Model {
     pub(crate) mtp: Vec<Mtp>,
     pub(crate) rope: Rope,
     pub(crate) precision: Option<Precision>,
+    /// Of a model larger than the memory it may take.
+    pub(crate) residency: Option<Residency>,
 }
 
 /// Result of a pass.
@@ -100,6 +103,7 @@ impl Model {
             rope: &self.rope,
             rows,
             balance,
+            residency: self.residency.as_ref(),
             loads: RefCell::new(Vec::new()),
         }
     }

@@ -1,3 +1,5 @@
+//! Claims about products with stored matrices.
+
 use super::*;
 use crate::quant::Format;
 use crate::testing::{assert_close, noise, same_bits_everywhere};

@@ -46,6 +46,9 @@ impl Block {
     /// h [N, D]; result [N, D].
     pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, layer_idx: usize, h: Tensor) -> Tensor {
         let (tape, eps) = (pass.tape, pass.config.rms_norm_eps as f32);
+        if let Some(residency) = pass.residency {
+            residency.enter_layer(layer_idx);
+        }
         let x = op::rms_norm(tape, &h, &pass.weights[self.input_layernorm], eps);
         let attended = match &self.attention {
             AttentionKind::Gqa(gqa) => gqa.forward(pass, layer_idx, &x),
@@ -55,8 +58,11 @@ impl Block {
         let x = op::rms_norm(tape, &h, &pass.weights[self.post_attention_layernorm], eps);
         let fed = match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(pass, &x),
-            FeedForward::Moe(moe) => moe.forward(pass, &x),
+            FeedForward::Moe(moe) => moe.forward(pass, layer_idx, &x),
         };
+        if let Some(residency) = pass.residency {
+            residency.leave_layer(layer_idx);
+        }
         op::add(tape, h, fed)
     }
 }

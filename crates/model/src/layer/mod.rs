@@ -17,6 +17,7 @@ pub use moe::Moe;
 pub use mtp::Mtp;
 
 use crate::config::Config;
+use crate::residency::Residency;
 use crate::rows::Rows;
 use fathom_tensor::op::Rope;
 use fathom_tensor::{Tape, Weight};
@@ -31,6 +32,8 @@ pub(crate) struct Pass<'t, 'w> {
     pub(crate) rows: Rows<'w>,
     /// Rows of each sequence, for the balance loss; empty: no such loss.
     pub(crate) balance: Option<fathom_tensor::op::Balance<'w>>,
+    /// Of a model larger than its memory.
+    pub(crate) residency: Option<&'w Residency>,
     /// Tokens that each expert received, per MoE layer in order.
     pub(crate) loads: RefCell<Vec<Vec<u64>>>,
 }

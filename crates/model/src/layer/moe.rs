@@ -4,7 +4,7 @@
 use super::{Mlp, Pass};
 use fathom_kernels::gate::GateSpec;
 use fathom_tensor::Tensor;
-use fathom_tensor::op::{self, Expert};
+use fathom_tensor::op::{self, Expert, ExpertMemory};
 
 /// Places of the weights.
 pub struct Moe {
@@ -19,7 +19,7 @@ pub struct Moe {
 
 impl Moe {
     /// x [N, D]; result [N, D].
-    pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> Tensor {
+    pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, layer_idx: usize, x: &Tensor) -> Tensor {
         let weights = pass.weights;
         let bias = self.bias.map(|bias| weights[bias].values());
         let route = op::route(pass.tape, x, &weights[self.gate], bias, self.spec, pass.balance);
@@ -35,7 +35,9 @@ impl Moe {
                 down_proj: &weights[e.down_proj],
             })
             .collect();
-        let routed = op::experts(pass.tape, x, &route, experts);
+        let memory = pass.residency.map(|residency| residency.experts_of(layer_idx));
+        let memory = memory.as_ref().map(|memory| memory as &dyn ExpertMemory);
+        let routed = op::experts(pass.tape, x, &route, experts, memory);
         match &self.shared {
             Some(shared) => op::add(pass.tape, routed, shared.forward(pass, x)),
             None => routed,

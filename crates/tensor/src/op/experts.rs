@@ -27,10 +27,26 @@ thread_local! {
     static PACKED_ROWS: RefCell<Packed> = RefCell::new(Packed::new());
 }
 
+/// Who holds stored experts in memory when not all of them fit.
+pub trait ExpertMemory {
+    /// Experts that may be at work at once.
+    fn n_at_once(&self) -> usize;
+
+    /// These are used next: they are read ahead, and others are given up for them.
+    fn enter(&self, experts: &[usize]);
+}
+
 /// `Σ_k weight_k · expert_k(x)` for every row, experts summed in ascending order: x [N, D], result [N, D].
-pub fn experts<'w>(tape: &Tape<'w>, x: &Tensor, route: &Route, experts: Vec<Expert<'w>>) -> Tensor {
+/// `memory` is asked for experts that are stored.
+pub fn experts<'w>(
+    tape: &Tape<'w>,
+    x: &Tensor,
+    route: &Route,
+    experts: Vec<Expert<'w>>,
+    memory: Option<&dyn ExpertMemory>,
+) -> Tensor {
     if experts[0].gate_proj.as_stored().is_some() {
-        return stored_experts(x, route, &experts);
+        return stored_experts(x, route, &experts, memory);
     }
     let (n, width) = (x.n_rows(), x.width());
     let hidden = experts[0].gate_proj.n_out();
@@ -118,54 +134,74 @@ pub fn experts<'w>(tape: &Tape<'w>, x: &Tensor, route: &Route, experts: Vec<Expe
 }
 
 /// [`experts`] whose weights are stored. Only the chosen ones are read.
-fn stored_experts(x: &Tensor, route: &Route, experts: &[Expert]) -> Tensor {
+fn stored_experts(
+    x: &Tensor,
+    route: &Route,
+    experts: &[Expert],
+    memory: Option<&dyn ExpertMemory>,
+) -> Tensor {
     let (n, width) = (x.n_rows(), x.width());
-    let hidden = experts[0].gate_proj.n_out();
     let top_k = route.weights.width();
     let dispatch = Dispatch::new(&route.ids, experts.len(), top_k);
     let slots = n * top_k;
     let mut rows = Buffer::stale(slots * width);
     dispatch.gather(x.data(), width, &mut rows);
-
-    let (mut gate, mut up) = (Buffer::stale(slots * hidden), Buffer::stale(slots * hidden));
-    let input = experts[0].gate_proj.input(&rows);
-    let mut batch = stored_products(&dispatch, &input, width, experts, |e| e.gate_proj, &mut gate);
-    batch.extend(stored_products(&dispatch, &input, width, experts, |e| e.up_proj, &mut up));
-    stored::matmul_batch(&mut batch);
-    drop(batch);
-    let mut active = Buffer::stale(slots * hidden);
-    swiglu::forward(&gate, &up, &mut active);
     let mut outputs = Buffer::stale(slots * width);
-    let input = experts[0].down_proj.input(&active);
-    let mut batch =
-        stored_products(&dispatch, &input, hidden, experts, |e| e.down_proj, &mut outputs);
-    stored::matmul_batch(&mut batch);
-    drop(batch);
+
+    let offsets = &dispatch.offsets;
+    let chosen: Vec<usize> = (0..experts.len()).filter(|&e| offsets[e] < offsets[e + 1]).collect();
+    let n_at_once = memory.map_or(chosen.len(), |memory| memory.n_at_once());
+    let mut groups = chosen.chunks(n_at_once).peekable();
+    if let (Some(memory), Some(first)) = (memory, groups.peek()) {
+        memory.enter(first);
+    }
+    while let Some(group) = groups.next() {
+        if let (Some(memory), Some(next)) = (memory, groups.peek()) {
+            memory.enter(next); // is read while this group is at work
+        }
+        let span = offsets[group[0]]..offsets[group[group.len() - 1] + 1];
+        let spanned = span.start * width..span.end * width;
+        let group: Vec<(Expert, usize)> =
+            group.iter().map(|&e| (experts[e], offsets[e + 1] - offsets[e])).collect();
+        run_stored(&group, &rows[spanned.clone()], &mut outputs[spanned]);
+    }
     let mut out = Buffer::stale(n * width);
     dispatch.combine(&outputs, route.weights.data(), width, &mut out);
     Tensor::new(out, &[n, width])
 }
 
-/// The products of every expert that has rows.
+/// Runs experts over their rows, which follow each other: `(expert, number of rows)`.
+fn run_stored(group: &[(Expert, usize)], rows: &[f32], outputs: &mut [f32]) {
+    let (first, _) = &group[0];
+    let slots = rows.len() / first.gate_proj.n_in();
+    let hidden = first.gate_proj.n_out();
+    let (mut gate, mut up) = (Buffer::stale(slots * hidden), Buffer::stale(slots * hidden));
+    let input = first.gate_proj.input(rows);
+    let mut batch = stored_products(group, |e| e.gate_proj, &input, &mut gate);
+    batch.extend(stored_products(group, |e| e.up_proj, &input, &mut up));
+    stored::matmul_batch(&mut batch);
+    drop(batch);
+    let mut active = Buffer::stale(slots * hidden);
+    swiglu::forward(&gate, &up, &mut active);
+    let input = first.down_proj.input(&active);
+    stored::matmul_batch(&mut stored_products(group, |e| e.down_proj, &input, outputs));
+}
+
+/// One product per expert.
 fn stored_products<'a>(
-    dispatch: &Dispatch,
-    rows: &'a [f32],
-    width: usize,
-    experts: &'a [Expert],
+    group: &[(Expert<'a>, usize)],
     weight: impl Fn(&Expert<'a>) -> &'a Weight,
+    mut rows: &'a [f32],
     mut out: &'a mut [f32],
 ) -> Vec<stored::Product<'a>> {
-    let mut products = Vec::new();
-    for (e, expert) in experts.iter().enumerate() {
-        let (from, to) = (dispatch.offsets[e], dispatch.offsets[e + 1]);
-        if from == to {
-            continue;
-        }
+    let mut products = Vec::with_capacity(group.len());
+    for (expert, n_rows) in group {
         let weight = weight(expert);
         let matrix = weight.as_stored().expect("the experts of a layer are stored, or none is");
-        let (own, rest) = out.split_at_mut((to - from) * matrix.n_out);
-        out = rest;
-        products.push(stored::Product { x: &rows[from * width..to * width], matrix, out: own });
+        let (x, more_rows) = rows.split_at(n_rows * matrix.n_in);
+        let (own, more_out) = out.split_at_mut(n_rows * matrix.n_out);
+        products.push(stored::Product { x, matrix, out: own });
+        (rows, out) = (more_rows, more_out);
     }
     products
 }

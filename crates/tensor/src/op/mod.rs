@@ -20,7 +20,7 @@ pub use add::{add, add_bias};
 pub use attention::attention;
 pub use columns::{concat_columns, split_columns};
 pub use embedding::embedding;
-pub use experts::{Expert, experts};
+pub use experts::{Expert, ExpertMemory, experts};
 pub use gate::{Balance, Route, route};
 pub use linear::{linear, linears};
 pub use log_prob::{LogProbs, linear_log_probs, logits};

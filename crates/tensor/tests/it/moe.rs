@@ -188,7 +188,7 @@ fn experts_are_their_definition_and_an_idle_one_has_no_gradient() {
     case.check(
         |tape: &Tape<'_>, x: &[Tensor], w| {
             let route = Route { ids: shared_ids.clone(), weights: x[1].clone() };
-            vec![op::experts(tape, &x[0], &route, expert_list(w))]
+            vec![op::experts(tape, &x[0], &route, expert_list(w), None)]
         },
         |v| combined(&v[0], &ids, &v[1], &v[2..], width),
     );
@@ -210,7 +210,7 @@ fn routing_and_experts_together_are_their_definition() {
     case.check(
         |tape, x, w| {
             let route = op::route(tape, &x[0], &w[0], Some(&BIAS[..4]), spec, None);
-            vec![op::experts(tape, &x[0], &route, expert_list(&w[1..]))]
+            vec![op::experts(tape, &x[0], &route, expert_list(&w[1..]), None)]
         },
         |v| {
             let scores = scores(&spec, &v[0], &v[1]);
