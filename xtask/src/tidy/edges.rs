@@ -26,6 +26,7 @@ pub const ROOMS: &[Room] = &[
         may_use: &["kernels", "tensor", "checkpoint", "text", "data", "model", "engine", "sandbox"],
     },
     Room { name: "serve", may_use: &["text", "engine"] },
+    Room { name: "hub", may_use: &[] },
     Room {
         name: "cli",
         may_use: &[
@@ -39,6 +40,7 @@ pub const ROOMS: &[Room] = &[
             "sandbox",
             "train",
             "serve",
+            "hub",
         ],
     },
 ];
@@ -50,6 +52,7 @@ const GATES: &[(&str, &str)] = &[
     ("tokio", "serve"),
     ("parquet", "data"),
     ("arrow", "data"),
+    ("ureq", "hub"),
 ];
 
 /// A dependency as a manifest states it.
