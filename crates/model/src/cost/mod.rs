@@ -9,4 +9,4 @@ pub use count::{
     AttentionForm, Parameters, attention_flops_per_token, cache_bytes_per_token,
     cache_elements_per_token, forward_flops_per_token, linear_flops_per_token, parameters,
 };
-pub use weights::{Stored, WeightBytes, stored_as_released, weight_bytes};
+pub use weights::{COMPARED, WeightBytes, released_format, weight_bytes};

@@ -5,9 +5,10 @@
 //! caches of the processor and imbalance only add to it.
 
 use super::hardware::Machine;
-use super::weights::{Stored, WeightBytes, weight_bytes};
+use super::weights::{WeightBytes, weight_bytes};
 use super::{AttentionForm, cache_bytes_per_token, forward_flops_per_token, parameters};
 use crate::config::Config;
+use fathom_kernels::quant::Format;
 
 /// Bytes of a cached value here: caches are held in f32.
 pub const CACHE_ELEMENT_BYTES: u64 = 4;
@@ -19,7 +20,7 @@ pub const TRAINING_BYTES_PER_PARAMETER: u64 = 4 + 4 + 8;
 /// What is to be run.
 #[derive(Debug, Clone, Copy)]
 pub struct Serving {
-    pub stored: Stored,
+    pub format: Format,
     /// Positions that each sequence holds.
     pub context_tokens: u64,
     /// Sequences at a time.
@@ -80,8 +81,8 @@ impl ServingPlan {
 
 /// Plans to run `config` on `machine`. The MTP module is not loaded.
 pub fn serving_plan(config: &Config, machine: &Machine, serving: &Serving) -> ServingPlan {
-    let Serving { stored, context_tokens, batch } = *serving;
-    let weights = weight_bytes(config, stored);
+    let Serving { format, context_tokens, batch } = *serving;
+    let weights = weight_bytes(config, format);
     let cache_bytes = cache_bytes_per_token(config, CACHE_ELEMENT_BYTES) * context_tokens * batch;
     let scratch_bytes = scratch_bytes(config, batch);
     let chosen = (weights.routed as f64 * distinct_expert_share(config, batch)).round() as u64;
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_small_model_is_planned_as_by_hand() {
-        let serving = Serving { stored: Stored::F32, context_tokens: 5, batch: 1 };
+        let serving = Serving { format: Format::F32, context_tokens: 5, batch: 1 };
         let plan = serving_plan(&small(), &machine(1 << 30), &serving);
         // Embedding 32; head 32, norms 12, attention 4 x 16, router 16, shared 24; experts 4 x 24.
         let expected = WeightBytes { embedding: 128, every_token: 4 * 148, routed: 384, mtp: 0 };
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn experts_leave_memory_first_then_everything_then_nothing_runs() {
-        let serving = Serving { stored: Stored::F32, context_tokens: 5, batch: 1 };
+        let serving = Serving { format: Format::F32, context_tokens: 5, batch: 1 };
         let of = |memory| serving_plan(&small(), &machine(memory), &serving);
         let all = of(1 << 30);
         assert_eq!(of(all.needed_bytes()).fit, Fit::InMemory);
@@ -324,7 +325,7 @@ mod tests {
             flops_per_s: 8.0 * one.flops_per_s,
             ..one
         };
-        let serving = Serving { stored: Stored::Fp8, context_tokens: 1000, batch: 1024 };
+        let serving = Serving { format: Format::F8E4M3, context_tokens: 1000, batch: 1024 };
         let plan = serving_plan(&preset::v2(), &node, &serving);
         assert_eq!(plan.fit, Fit::InMemory);
         assert!((50e3..500e3).contains(&plan.max_tokens_per_s), "{plan:?}");

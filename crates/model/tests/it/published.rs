@@ -8,10 +8,11 @@
 //! published as 2.8 B (MoE), 2.4 B (V2-Lite), 21 B (V2) and 37 B (V3); the strings below are the
 //! counts behind those roundings. Cache elements: arXiv:2405.04434, table 1.
 
+use fathom_kernels::quant::Format;
 use fathom_model::Config;
 use fathom_model::cost::{
-    Parameters, Stored, cache_bytes_per_token, cache_elements_per_token, parameters,
-    stored_as_released, weight_bytes,
+    Parameters, cache_bytes_per_token, cache_elements_per_token, parameters, released_format,
+    weight_bytes,
 };
 use fathom_model::preset::{self, PRESETS};
 
@@ -122,7 +123,7 @@ fn check_mtp(config: &Config, counts: &Parameters) {
 /// The files of `deepseek-ai/DeepSeek-V3` have 688,586,727,753 bytes; what they have beyond the
 /// tensors is the headers of 163 shards with some 91 thousand names. All other releases are bf16.
 fn check_weight_bytes(config: &Config, counts: &Parameters) {
-    let bytes = weight_bytes(config, stored_as_released(config));
+    let bytes = weight_bytes(config, released_format(config));
     let stored = counts.total + counts.mtp_with_copies;
     if config.quantization_config.is_none() {
         assert_eq!(bytes.total(), 2 * stored);
@@ -130,7 +131,7 @@ fn check_weight_bytes(config: &Config, counts: &Parameters) {
     }
     let headers = 688_586_727_753 - bytes.total();
     assert!((5_000_000..20_000_000).contains(&headers), "{headers}");
-    let bf16 = weight_bytes(config, Stored::Bf16).total();
+    let bf16 = weight_bytes(config, Format::Bf16).total();
     let f32_biases = 2 * 256 * (58 + 1);
     assert_eq!(bf16, 2 * stored + f32_biases);
 }
