@@ -9,6 +9,7 @@ pub mod config;
 pub mod cost;
 mod error;
 mod files;
+pub mod gguf;
 pub mod layer;
 mod load;
 mod model;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fathom_kernels::quant::Format;
+use fathom_kernels::stored::SharedBytes;
 
 use super::cursor::Cursor;
 use super::number_format::{GgmlType, ggml_type};
@@ -209,10 +210,10 @@ impl<'a> GgufTensor<'a> {
         Ok(&self.part.bytes[range])
     }
 
-    /// The mapped file that holds it, to keep [`byte_range`](Self::byte_range) alive.
-    #[allow(dead_code)] // the seam for shared bytes
-    pub(crate) fn owner(&self) -> &'a Arc<FileBytes> {
-        &self.part.bytes
+    /// [`bytes`](Self::bytes) that keep the file mapped for as long as they live.
+    pub fn shared(&self) -> Result<SharedBytes> {
+        let range = self.byte_range().ok_or_else(|| self.unsupported())?;
+        Ok(SharedBytes::new(self.part.bytes.clone(), range))
     }
 
     /// Errors with `Shape` unless the tensor has exactly this shape (slowest first).

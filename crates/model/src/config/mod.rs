@@ -78,7 +78,7 @@ pub struct Config {
     pub seq_aux: bool,
     pub rope_theta: f64,
     pub rope_scaling: Option<RopeScaling>,
-    /// True for MLA, false elsewhere.
+    /// True for MLA. With grouped attention true only for rows in the order of a GGUF file.
     pub rope_interleave: bool,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,

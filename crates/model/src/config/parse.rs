@@ -232,6 +232,8 @@ fn no_bias(f: &Fields<'_>) -> Result<(), ConfigError> {
 
 fn grouped_heads(f: &Fields<'_>, config: &mut Config) -> Result<(), ConfigError> {
     let (width, heads) = (config.hidden_size, config.num_attention_heads);
+    // Not a word of these releases: the order of rows in a GGUF, kept with a model that has it.
+    config.rope_interleave = f.flag("rope_interleave")?.unwrap_or(false);
     config.head_dim = match f.count("head_dim")? {
         Some(dim) => dim,
         None if heads > 0 && width % heads == 0 => width / heads,

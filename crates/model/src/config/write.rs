@@ -33,6 +33,9 @@ impl Config {
             }
             None => {}
         }
+        if self.kv_lora_rank.is_none() && self.rope_interleave {
+            put(&mut words, "rope_interleave", json!(true)); // rows as in a GGUF, which only we read
+        }
         if self.model_type == Family::DeepseekV3 {
             put(&mut words, "rope_interleave", json!(self.rope_interleave));
             put(&mut words, "num_nextn_predict_layers", json!(self.num_nextn_predict_layers));
