@@ -4,11 +4,12 @@
 //! from outside. Training, scoring, rollout and serving call the same [`Model::forward`].
 
 use crate::cache::{CacheForm, CacheSpec, KvCache};
-use crate::config::{Attention, Config, RopeLayout, RopeScaling};
+use crate::config::{Attention, Config, RopeLayout, RopeScaling, ScaleFmt};
 use crate::layer::{Block, Mtp, Pass};
 use crate::names::{Role, TensorSpec};
 use crate::residency::Residency;
 use crate::rows::{CachedRows, PackedRows, Rows};
+use fathom_kernels::quant::{Format, ScaleKind};
 use fathom_kernels::rope::{Layout, Llama3, RopeSpec, RopeTable, Scaling, Yarn};
 use fathom_tensor::op::{self, Balance, Rope};
 use fathom_tensor::{Precision, Tape, Tensor, Weight};
@@ -173,6 +174,18 @@ impl Model {
             }
         }
         spec
+    }
+
+    /// From now on the input of every FP8 matrix is rounded to FP8 too, in the scale format that
+    /// `config.json` names: how DeepSeek serves these checkpoints. Returns the number of such matrices.
+    pub fn quantize_activations(&mut self) -> usize {
+        let kind = match self.config.quantization_config.map(|fp8| fp8.scale_fmt) {
+            Some(ScaleFmt::Ue8m0) => ScaleKind::PowerOfTwo,
+            _ => ScaleKind::F32,
+        };
+        let is_fp8 = |w: &&mut Weight| w.as_stored().is_some_and(|m| m.format == Format::F8E4M3);
+        let fp8 = self.weights.iter_mut().filter(is_fp8);
+        fp8.map(|weight| weight.quantize_input(kind)).count()
     }
 
     /// Precision of the packed matrices; none if weights changed since.

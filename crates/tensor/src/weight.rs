@@ -3,6 +3,7 @@
 
 use fathom_kernels::convert;
 use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul};
+use fathom_kernels::quant::{self, ScaleKind};
 use fathom_kernels::stored::{self, Matrix};
 use std::borrow::Cow;
 
@@ -19,11 +20,18 @@ pub struct Weight {
 
 enum Body {
     Dense(Dense),
-    Stored {
-        matrix: Matrix,
-        /// Whether products round their input to bf16, as dense ones of that precision do.
-        rounds_input: bool,
-    },
+    Stored { matrix: Matrix, input: InputForm },
+}
+
+/// What products with a stored weight do to their input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InputForm {
+    /// Nothing.
+    Exact,
+    /// It is rounded to bf16, as dense products of that precision do.
+    Bf16,
+    /// It is rounded to FP8 in groups.
+    Fp8(ScaleKind),
 }
 
 struct Dense {
@@ -56,7 +64,7 @@ impl Weight {
             name: name.into(),
             shape,
             slot,
-            body: Body::Stored { matrix, rounds_input: false },
+            body: Body::Stored { matrix, input: InputForm::Exact },
         }
     }
 
@@ -122,10 +130,25 @@ impl Weight {
         let (n_out, n_in) = (self.n_out(), self.n_in());
         match &mut self.body {
             Body::Dense(dense) => dense.pack(n_out, n_in, precision, training),
-            Body::Stored { rounds_input, .. } => {
+            Body::Stored { input, .. } => {
                 assert!(!training, "`{}` is stored, and only read", self.name);
-                *rounds_input = precision == Precision::Bf16;
+                match (&input, precision) {
+                    (InputForm::Fp8(_), _) => {}
+                    (_, Precision::Bf16) => *input = InputForm::Bf16,
+                    (_, Precision::F32) => *input = InputForm::Exact,
+                }
             }
+        }
+    }
+
+    /// From now on products round their input to FP8 in groups of channels
+    /// ([`fathom_kernels::quant::round_activations`]).
+    ///
+    /// Panics if the weight is dense.
+    pub fn quantize_input(&mut self, kind: ScaleKind) {
+        match &mut self.body {
+            Body::Stored { input, .. } => *input = InputForm::Fp8(kind),
+            Body::Dense(_) => panic!("`{}` is dense", self.name),
         }
     }
 
@@ -141,10 +164,16 @@ impl Weight {
 
     /// The input as products of this weight take it.
     pub(crate) fn input<'x>(&self, x: &'x [f32]) -> Cow<'x, [f32]> {
-        match &self.body {
-            Body::Stored { rounds_input: true, .. } => Cow::Owned(rounded(x)),
-            _ => Cow::Borrowed(x),
+        let Body::Stored { matrix, input } = &self.body else { return Cow::Borrowed(x) };
+        if *input == InputForm::Exact {
+            return Cow::Borrowed(x);
         }
+        let mut x = x.to_vec();
+        match input {
+            InputForm::Fp8(kind) => quant::round_activations(&mut x, matrix.n_in, *kind),
+            _ => convert::round_to_bf16(&mut x),
+        }
+        Cow::Owned(x)
     }
 
     /// Right operand of `x · Wᵀ`.
@@ -193,10 +222,4 @@ impl Dense {
         }
         self.packed_as = Some((precision, training));
     }
-}
-
-fn rounded(x: &[f32]) -> Vec<f32> {
-    let mut x = x.to_vec();
-    convert::round_to_bf16(&mut x);
-    x
 }

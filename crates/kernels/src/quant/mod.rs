@@ -7,6 +7,7 @@
 //!
 //! A new format is one file (or one function pair) and one row of [`FORMATS`].
 
+mod activations;
 mod block32;
 mod fp8;
 mod iq4;
@@ -16,7 +17,9 @@ mod plain;
 mod search;
 #[cfg(test)]
 mod tests;
+mod widen;
 
+pub use activations::{ACTIVATION_GROUP, round_activations};
 pub use fp8::{ScaleKind, fp8_blocks};
 
 /// A way to store weights.
@@ -216,6 +219,21 @@ fn put_half(block: &mut [u8], at: usize, x: f32) -> f32 {
 #[inline(always)]
 fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block[at..at + N].first_chunk().expect("the slice is as long as the array")
+}
+
+/// The inverse of [`put_pairs`].
+#[inline(always)]
+fn pairs(packed: &[u8; 64]) -> [u8; 256] {
+    let mut q = [0; 256];
+    for (q, packed) in q.as_chunks_mut::<128>().0.iter_mut().zip(packed.as_chunks::<32>().0) {
+        for j in 0..32 {
+            q[j] = packed[j] & 3;
+            q[32 + j] = packed[j] >> 2 & 3;
+            q[64 + j] = packed[j] >> 4 & 3;
+            q[96 + j] = packed[j] >> 6;
+        }
+    }
+    q
 }
 
 /// Stores 256 2-bit codes: four in a byte, 32 codes apart, as `q2_k` and `q3_k` have them.

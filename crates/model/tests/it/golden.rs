@@ -199,3 +199,33 @@ fn the_expanded_cache_has_the_bits_of_one_pass() {
         }
     }
 }
+
+/// Activations of FP8 checkpoints rounded to FP8: tolerances as for the reference files, where one code
+/// that rounds the other way moves a row of a long sequence.
+#[test]
+fn quantised_activations_equal_the_reference() {
+    for dir in checkpoints() {
+        for (file, form) in [
+            ("golden_act_quant.json", CacheForm::Expanded),
+            ("golden_act_quant_absorbed.json", CacheForm::Latent),
+        ] {
+            if !dir.join(file).exists() {
+                continue;
+            }
+            let mut model = stored(&dir);
+            assert!(model.quantize_activations() > 0);
+            let spec = model.pack_for_cache(Precision::F32, form);
+            for case in cases_of(&dir, file) {
+                let cache = RefCell::new(KvCache::new(spec));
+                let got = cached_logits(&model, &cache, &case.ids, &[usize::MAX]);
+                let error = worst(&got, &case.logits);
+                let want = case.logits.iter().flatten();
+                let sum: f32 = got.iter().zip(want).map(|(g, w)| (g - w).abs()).sum();
+                let mean = sum / got.len() as f32;
+                println!("{file}, {} ids: worst {error:.1e}, mean {mean:.1e}", case.ids.len());
+                assert!(mean < 0.2, "{file}: {mean}");
+                assert!(case.ids.len() > 8 || error < 2e-3, "{file}: {error}");
+            }
+        }
+    }
+}
