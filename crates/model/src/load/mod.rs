@@ -10,6 +10,7 @@ mod safetensors;
 use crate::config::Config;
 use crate::error::Error;
 use crate::files::read_config;
+use crate::gguf::{self, Assumption, GgufTensorData};
 use crate::model::Model;
 use crate::names::{self, TensorSpec};
 use crate::residency::Residency;
@@ -26,6 +27,7 @@ pub use requantize::requantized_format;
 pub struct Source {
     config: Config,
     files: Files,
+    assumptions: Vec<Assumption>,
 }
 
 enum Files {
@@ -68,15 +70,22 @@ impl Source {
         let path = path.as_ref();
         if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
             let gguf = Gguf::open(path)?;
-            todo!("{}", gguf.path().display());
+            let (config, assumptions) = gguf::config_with_assumptions(&gguf)?;
+            return Ok(Source { config, files: Files::Gguf(gguf), assumptions });
         }
         let config = read_config(path)?;
-        Ok(Source { config, files: Files::Safetensors(Checkpoint::open(path)?) })
+        let files = Files::Safetensors(Checkpoint::open(path)?);
+        Ok(Source { config, files, assumptions: Vec::new() })
     }
 
     /// What the files say the model is.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the files leave out and was filled in, for people to know.
+    pub fn assumptions(&self) -> &[Assumption] {
+        &self.assumptions
     }
 
     /// The GGUF, which holds a tokenizer and a chat template too; none of a directory.
@@ -99,7 +108,10 @@ impl Source {
     pub(crate) fn read(&self, config: &Config, spec: &TensorSpec) -> Result<Stored, Error> {
         match &self.files {
             Files::Safetensors(checkpoint) => safetensors::read(checkpoint, config, spec),
-            Files::Gguf(_) => todo!(),
+            Files::Gguf(file) => Ok(match gguf::read(file, config, spec)? {
+                GgufTensorData::Matrix(matrix) => Stored::Matrix(matrix),
+                GgufTensorData::Vector(values) => Stored::Vector(values),
+            }),
         }
     }
 
@@ -118,7 +130,7 @@ impl Source {
     fn unknown(&self, config: &Config) -> Vec<String> {
         match &self.files {
             Files::Safetensors(checkpoint) => safetensors::unknown(checkpoint, config),
-            Files::Gguf(_) => todo!(),
+            Files::Gguf(file) => gguf::unknown(file, config),
         }
     }
 }
