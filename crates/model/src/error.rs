@@ -50,6 +50,13 @@ pub enum Error {
         /// The least that works.
         needed_bytes: u64,
     },
+    /// A file of reference values is not of its form, or belongs to another model.
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Weights that were turned into another format cannot be dropped and read again.
     NotOnDisk,
 }
@@ -76,6 +83,12 @@ impl fmt::Display for Error {
                 "{} MiB for weights are too few, this model needs {} MiB at once",
                 found_bytes >> 20,
                 (needed_bytes >> 20) + 1
+            ),
+            Error::Golden { path, problem } => write!(
+                f,
+                "`{}` holds no reference values of this model: {problem}\nhint: the form is that of \
+                 `golden/*/golden.json`",
+                path.display()
             ),
             Error::NotOnDisk => write!(
                 f,

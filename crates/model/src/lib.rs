@@ -19,6 +19,7 @@ pub mod registry;
 mod residency;
 mod rows;
 pub mod survey;
+pub mod verify;
 
 pub use config::Config;
 pub use error::Error;
