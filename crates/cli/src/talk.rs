@@ -1,9 +1,11 @@
 //! Talking with a model: finding it, prompting it, showing what it says.
 
 pub(crate) mod chat;
+mod generation;
 pub(crate) mod hole;
 mod reply;
 mod said;
+mod scored;
 pub(crate) mod screen;
 pub(crate) mod settings;
 pub(crate) mod source;

@@ -1,8 +1,9 @@
 //! One conversation at a time: the cache stays, each turn feeds only what is new.
 
 use crate::blocks::{BlockPool, BlockTable};
+use crate::error::Error;
 use crate::rollout::Finish;
-use crate::sampler::{Sampling, draw};
+use crate::sampler::{self, History, LogProbs, Sampling};
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::{CachedRows, Model};
 use fathom_tensor::op;
@@ -10,6 +11,37 @@ use std::cell::RefCell;
 
 /// Rows of a prefill pass.
 const PREFILL_ROWS: usize = 1024;
+
+/// What is continued, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct GenerateRequest<'a> {
+    /// Token ids, at least one.
+    pub prompt: &'a [u32],
+    /// How tokens are chosen, and where the answer ends.
+    pub sampling: &'a Sampling,
+    /// How many likeliest tokens are reported beside each token drawn.
+    pub n_top_log_probs: usize,
+}
+
+/// A token of an answer. Log-probabilities are the model's own, whatever the sampling.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drawn<'a> {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability.
+    pub log_prob: f32,
+    /// The likeliest tokens here and their log-probabilities, in order.
+    pub top: &'a [(u32, f32)],
+}
+
+/// How an answer went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// Tokens of the prompt that the cache already held.
+    pub n_reused: usize,
+    /// Why the answer ended; none if the listener wanted no more.
+    pub finish: Option<Finish>,
+}
 
 /// A sequence in progress, with its cache.
 pub struct Session {
@@ -35,42 +67,50 @@ impl Session {
         &self.tokens
     }
 
-    /// Continues `prompt`, calling `on_token` for each token drawn until it says stop, a stop token
-    /// comes, or the limit is reached. The part of `prompt` that the cache already holds is not
-    /// computed again. Returns the number of prompt tokens reused and why it ended; none if
-    /// `on_token` returned false.
+    /// Continues a prompt, calling `on_token` for each token drawn until it says stop, a stop token
+    /// comes, or the limit is reached. The part of the prompt that the cache already holds is not
+    /// computed again.
     ///
-    /// Panics if `prompt` is empty.
+    /// The token at a place of the answer depends on the prompt, the settings and the seed only.
+    ///
+    /// Errors: an empty prompt, settings outside their ranges, logits that nothing can be drawn
+    /// from. The session stays usable.
     pub fn generate(
         &mut self,
         model: &Model,
-        prompt: &[u32],
-        sampling: &Sampling,
-        mut on_token: impl FnMut(u32) -> bool,
-    ) -> (usize, Option<Finish>) {
-        assert!(!prompt.is_empty(), "a prompt has at least one token");
-        let reused = self.rewind(prompt);
-        let mut logits = Vec::new();
-        let mut at = reused;
-        while at < prompt.len() {
-            let end = (at + PREFILL_ROWS).min(prompt.len());
-            logits = self.feed(model, &prompt[at..end]);
-            at = end;
+        request: &GenerateRequest<'_>,
+        mut on_token: impl FnMut(&Drawn<'_>) -> bool,
+    ) -> Result<Generated, Error> {
+        let GenerateRequest { prompt, sampling, n_top_log_probs } = *request;
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
         }
+        sampling.check()?;
+        let n_reused = self.rewind(prompt);
+        let mut logits = Vec::new();
+        for piece in prompt[n_reused..].chunks(PREFILL_ROWS) {
+            logits = self.feed(model, piece);
+        }
+        let mut history = History::for_sampling(sampling, prompt);
         for n_drawn in 0..sampling.max_new_tokens as u64 {
             let key = [sampling.seed, 0, 0, n_drawn];
-            let token = draw(&mut logits, sampling, &key).token;
-            if !on_token(token) {
-                return (reused, None);
+            let token = sampler::choose(&mut logits.clone(), sampling, &history, &key)?;
+            let log_probs = LogProbs::of(&logits[..sampling.vocab_limit.min(logits.len())]);
+            let top = log_probs.top(n_top_log_probs);
+            if !on_token(&Drawn { token, log_prob: log_probs.token(token), top: &top }) {
+                return Ok(Generated { n_reused, finish: None });
             }
             if sampling.stop_ids.contains(&token) {
-                return (reused, Some(Finish::Stop));
+                return Ok(Generated { n_reused, finish: Some(Finish::Stop) });
+            }
+            if sampling.has_penalties() {
+                history.push(token);
             }
             if n_drawn + 1 < sampling.max_new_tokens as u64 {
                 logits = self.feed(model, &[token]);
             }
         }
-        (reused, Some(Finish::Length))
+        Ok(Generated { n_reused, finish: Some(Finish::Length) })
     }
 
     /// Keeps the common start with `prompt`, leaving at least its last token to compute.

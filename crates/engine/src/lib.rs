@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+mod error;
 pub mod generate;
 pub mod rollout;
 pub mod sampler;
 
-pub use generate::Session;
+pub use error::Error;
+pub use generate::{Drawn, GenerateRequest, Generated, Session};
 pub use rollout::{Answer, Finish, Request, Rollout, rollout};
 pub use sampler::Sampling;

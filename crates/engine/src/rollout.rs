@@ -5,7 +5,7 @@
 //! What a sequence says depends on its prompt, its key and its sample number only.
 
 use crate::blocks::{BlockPool, BlockTable};
-use crate::sampler::{Draw, Sampling, draw};
+use crate::sampler::{Draw, History, Sampling, draw};
 use fathom_kernels::threads;
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::{CachedRows, Model};
@@ -41,7 +41,7 @@ pub enum Finish {
 pub struct Answer {
     /// Token ids, a stop token included.
     pub tokens: Vec<u32>,
-    /// Log-probability of each at the sampling temperature.
+    /// Log-probability of each at the sampling temperature, before bias, penalties and cuts.
     pub log_probs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
@@ -56,6 +56,7 @@ struct Active {
     key: u64,
     table: BlockTable,
     answer: Answer,
+    history: History,
 }
 
 /// Samples `n_samples` answers to every request, at most `max_sequences` at a time.
@@ -135,6 +136,7 @@ fn prefill(
     let mut scratch = vec![0.0; vocab];
     for (at, &request) in admitted.iter().enumerate() {
         tables[at].n_tokens = requests[request].prompt.len();
+        let history = History::for_sampling(sampling, &requests[request].prompt);
         for sample in 0..requests[request].n_samples {
             scratch.copy_from_slice(&logits.data()[at * vocab..(at + 1) * vocab]);
             let mut sequence = Active {
@@ -143,8 +145,10 @@ fn prefill(
                 key: requests[request].key,
                 table: pool.fork(cache, &tables[at]),
                 answer: Answer { tokens: vec![], log_probs: vec![], finish: Finish::Length },
+                history: history.clone(),
             };
-            let drawn = draw(&mut scratch, sampling, &sequence.draw_key(sampling));
+            let key = sequence.draw_key(sampling);
+            let drawn = draw(&mut scratch, sampling, &sequence.history, &key);
             sequence.take(drawn, sampling);
             started.push(sequence);
         }
@@ -170,14 +174,16 @@ fn decode(
     let hidden = model.hidden_cached(&rows, cache);
     let logits = op::logits(&hidden, model.head());
     let vocab = logits.width();
-    let keys: Vec<[u64; 4]> = active.iter().map(|sequence| sequence.draw_key(sampling)).collect();
+    let past: Vec<(&History, [u64; 4])> =
+        active.iter().map(|sequence| (&sequence.history, sequence.draw_key(sampling))).collect();
     let mut draws = vec![Draw::default(); active.len()];
     threads::run_chunks(&mut draws, 16, |chunk, draws| {
         let mut scratch = vec![0.0; vocab];
         for (at, slot) in draws.iter_mut().enumerate() {
             let row = chunk * 16 + at;
             scratch.copy_from_slice(&logits.data()[row * vocab..(row + 1) * vocab]);
-            *slot = draw(&mut scratch, sampling, &keys[row]);
+            let (history, key) = past[row];
+            *slot = draw(&mut scratch, sampling, history, &key);
         }
     });
     for (sequence, drawn) in active.iter_mut().zip(draws) {
@@ -215,6 +221,9 @@ impl Active {
     fn take(&mut self, drawn: Draw, sampling: &Sampling) {
         self.answer.tokens.push(drawn.token);
         self.answer.log_probs.push(drawn.log_prob);
+        if sampling.has_penalties() {
+            self.history.push(drawn.token);
+        }
         if sampling.stop_ids.contains(&drawn.token) {
             self.answer.finish = Finish::Stop;
         }

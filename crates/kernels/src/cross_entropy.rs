@@ -100,7 +100,8 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
     log_sum_exp_f64(row) as f32
 }
 
-fn log_sum_exp_f64(row: &[f32]) -> f64 {
+/// As [`log_sum_exp`], before it is rounded to f32.
+pub fn log_sum_exp_f64(row: &[f32]) -> f64 {
     let top = largest(row);
     if top == f32::NEG_INFINITY {
         return f64::NEG_INFINITY; // nothing but masked logits; a difference would be NaN

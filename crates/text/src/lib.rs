@@ -10,12 +10,14 @@ pub mod chat;
 mod error;
 mod pretokenize;
 pub mod special;
+pub mod stop;
 pub mod stream_decoder;
 pub mod tokenizer;
 pub mod train;
 
 pub use chat::{ChatFormat, Message, Role};
 pub use error::Error;
+pub use stop::StopStrings;
 pub use stream_decoder::StreamDecoder;
 pub use tokenizer::Tokenizer;
 pub use train::{BpeSettings, PretokenizerStyle, train_bpe};

@@ -85,12 +85,11 @@ pub fn sample(
     })?;
     let sampling = Sampling {
         temperature: plan.temperature as f32,
-        top_k: 0,
         top_p: plan.top_p as f32,
         seed: plan.seed,
-        max_new_tokens: plan.max_new_tokens,
         stop_ids: vec![eos],
         vocab_limit: tokenizer.vocab_size(),
+        ..Sampling::plain(plan.max_new_tokens)
     };
     let spec = CacheSpec::new(&model.config, CacheForm::Expanded);
     let Some(rollout) = rollout(model, spec, &requests, &sampling, MAX_SEQUENCES, stop) else {

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::to_stdout;
 use crate::talk::source;
 use crate::talk::speaker::open_tokenizer;
-use fathom_engine::{Sampling, Session};
+use fathom_engine::{GenerateRequest, Sampling, Session};
 use fathom_kernels::cross_entropy;
 use fathom_model::cache::CacheForm;
 use fathom_model::{Model, PackedRows, Rows};
@@ -98,7 +98,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         if args.mtp { Some(mtp_logits(&model, &rows, &hidden, &logits)?) } else { None };
     let greedy = match args.greedy {
         0 => Vec::new(),
-        n => greedy(&model, &mut Session::new(cache), &ids, n),
+        n => greedy(&model, &mut Session::new(cache), &ids, n)?,
     };
     if !args.json {
         return to_stdout(&shown(&source.dir, &ids, &logits, &greedy));
@@ -168,22 +168,20 @@ fn mtp_logits(
     Ok(rows_of(&op::logits(&forward.hidden, model.head())))
 }
 
-fn greedy(model: &Model, session: &mut Session, ids: &[u32], n: usize) -> Vec<u32> {
-    let sampling = Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        seed: 0,
-        max_new_tokens: n,
-        stop_ids: Vec::new(),
-        vocab_limit: usize::MAX,
-    };
+fn greedy(
+    model: &Model,
+    session: &mut Session,
+    ids: &[u32],
+    n: usize,
+) -> Result<Vec<u32>, fathom_engine::Error> {
+    let sampling = Sampling::greedy(n);
+    let request = GenerateRequest { prompt: ids, sampling: &sampling, n_top_log_probs: 0 };
     let mut drawn = Vec::with_capacity(n);
-    session.generate(model, ids, &sampling, |id| {
-        drawn.push(id);
+    session.generate(model, &request, |token| {
+        drawn.push(token.token);
         true
-    });
-    drawn
+    })?;
+    Ok(drawn)
 }
 
 fn rows_of(tensor: &Tensor) -> Vec<Vec<f32>> {

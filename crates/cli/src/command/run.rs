@@ -68,6 +68,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Put log-probabilities of the answer's tokens into the JSON, with the N likeliest at each place
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0", requires = "json", value_parser = clap::value_parser!(u8).range(0..=20))]
+    logprobs: Option<u8>,
+
     #[command(flatten)]
     machine: Machine,
 }
@@ -118,6 +122,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     refuse_without_effect(&args, layout)?;
     let plan = plan(&args, prompt)?;
     let (mut settings, stop_ids) = args.settings.over_defaults_of(&source.dir)?;
+    settings.n_top_log_probs = args.logprobs.map(usize::from);
     let start = Instant::now();
     let mut speaker = Speaker::open(&source.dir, layout, args.dtype.into(), stop_ids)?;
     let loaded_s = start.elapsed().as_secs_f64();
@@ -239,7 +244,7 @@ fn answer_once(
     let turn = if args.json {
         let mut screen = Screen::new(std::io::sink(), Style::PLAIN, false, Think::On);
         let (turn, reply) = stream(&mut speaker, prompt, settings, &mut screen, &interrupt)?;
-        json_to_stdout(&json!({
+        let mut value = json!({
             "text": reply.answer,
             "reasoning": reply.reasoning,
             "ids": turn.ids,
@@ -256,7 +261,12 @@ fn answer_once(
                 "decode_s": turn.decode.as_secs_f64(),
                 "tokens_per_s": turn.tokens_per_s(),
             },
-        }))?;
+        });
+        if settings.n_top_log_probs.is_some() {
+            let scored = turn.scored.iter().map(|token| token.json(&speaker.tokenizer));
+            value["logprobs"] = scored.collect();
+        }
+        json_to_stdout(&value)?;
         turn
     } else {
         let mut screen = Screen::new(std::io::stdout(), Style::of_stdout(), terminal, think);

@@ -125,6 +125,25 @@ impl Chat {
                 settings.top_k = value.unwrap_or(settings.top_k);
                 format!("top-k {}", settings.top_k)
             }
+            Said::MinP(value) => {
+                settings.min_p = value.unwrap_or(settings.min_p);
+                format!("min-p {}", settings.min_p)
+            }
+            Said::Penalty(which, value) => {
+                let penalty = settings.penalty(which);
+                *penalty = value.unwrap_or(*penalty);
+                format!("{} {penalty}", which.word())
+            }
+            Said::Stop(text) => {
+                if let Some(text) = text {
+                    settings.stop =
+                        Some(text).filter(|text| !text.is_empty()).into_iter().collect();
+                }
+                match settings.stop.as_slice() {
+                    [] => "no text to stop at".into(),
+                    stops => format!("stops at {stops:?}"),
+                }
+            }
             Said::Seed(value) => {
                 settings.seed = value.unwrap_or(settings.seed);
                 format!("seed {}", settings.seed)
@@ -193,11 +212,12 @@ impl Chat {
 
     /// Streams an answer to the screen; returns it as the conversation remembers it.
     fn answer(&mut self, prompt: &[u32]) -> Result<String, Failure> {
-        let settings =
-            Settings { seed: self.settings.seed.wrapping_add(self.n_retries), ..self.settings };
+        let settings = self.drawn_with();
         let mut screen = Screen::new(std::io::stdout(), self.style, true, self.think);
         let (turn, reply) =
             stream(&mut self.speaker, prompt, &settings, &mut screen, &self.interrupt)?;
+        // Beyond a stop text, tokens are not part of what was said.
+        let cut = reply.is_stopped().then_some(reply.answer);
         let reasoning = reply.reasoning;
         self.interrupt.clear();
         self.tell(&cost(&turn))?;
@@ -205,7 +225,13 @@ impl Chat {
         // Thinking that was never closed is no answer, and templates could not tell it from one.
         let unfinished = self.speaker.layout.opens_thinking() && !text.contains(END_THINK);
         self.last = Some((turn, reasoning));
-        Ok(if unfinished { String::new() } else { text })
+        Ok(if unfinished { String::new() } else { cut.unwrap_or(text) })
+    }
+
+    /// The settings of the next answer: every retry has a seed of its own.
+    fn drawn_with(&self) -> Settings {
+        let seed = self.settings.seed.wrapping_add(self.n_retries);
+        Settings { seed, ..self.settings.clone() }
     }
 
     fn show_reasoning(&self) -> Result<(), Failure> {
@@ -227,16 +253,13 @@ impl Chat {
              first token after {:.0} ms\n\
              answer     {} tokens, {rate} tokens/s\n\
              cache      {:.1} MB\n\
-             drawn with temperature {}, top-p {}, top-k {}, seed {}",
+             drawn with {}",
             turn.n_prompt,
             turn.n_reused,
             turn.prefill.as_secs_f64() * 1e3,
             turn.ids.len(),
             blocks * per_block / 1e6,
-            self.settings.temperature,
-            self.settings.top_p,
-            self.settings.top_k,
-            self.settings.seed.wrapping_add(self.n_retries),
+            self.drawn_with().in_words(),
         ))
     }
 
@@ -256,16 +279,21 @@ pub(crate) fn stream<'s, W: std::io::Write>(
 ) -> Result<(Turn, Reply<'s>), Failure> {
     let Speaker { voice, tokenizer, layout } = speaker;
     let mut reply = match layout {
-        Layout::Plain => Reply::plain(tokenizer),
-        Layout::Chat(_) => Reply::new(tokenizer, layout.opens_thinking()),
+        Layout::Plain => Reply::plain(tokenizer, &settings.stop),
+        Layout::Chat(_) => Reply::new(tokenizer, layout.opens_thinking(), &settings.stop),
     };
     let mut written = Ok(());
-    let turn = voice.answer(prompt, settings, |id| {
+    let mut turn = voice.answer(prompt, settings, |id| {
         let (part, text) = reply.push(id);
         written = screen.show(part, &text);
-        written.is_ok() && !interrupt.is_set()
+        written.is_ok() && !interrupt.is_set() && !reply.is_stopped()
     })?;
     written?;
+    if reply.is_stopped() {
+        turn.ended = Ended::Stop;
+    }
+    let (part, text) = reply.end();
+    screen.show(part, &text)?;
     screen.end()?;
     Ok((turn, reply))
 }

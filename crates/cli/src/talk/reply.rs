@@ -1,7 +1,7 @@
 //! Divides what a model says, token by token, into reasoning and answer.
 
 use fathom_text::special::{END_THINK, THINK};
-use fathom_text::{StreamDecoder, Tokenizer};
+use fathom_text::{StopStrings, StreamDecoder, Tokenizer};
 
 /// A part of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Part {
 pub(crate) struct Reply<'t> {
     tokenizer: &'t Tokenizer,
     decoder: StreamDecoder<'t>,
+    /// Looks for texts that end the reply, in each part by itself.
+    stops: StopStrings,
     markers: [Option<u32>; 2],
     part: Part,
     /// Whether parts lose the white space around them.
@@ -27,11 +29,12 @@ pub(crate) struct Reply<'t> {
 }
 
 impl<'t> Reply<'t> {
-    /// An empty reply, inside the thinking if the prompt opened it.
-    pub(crate) fn new(tokenizer: &'t Tokenizer, opened: bool) -> Reply<'t> {
+    /// An empty reply, inside the thinking if the prompt opened it. It ends before any of `stops`.
+    pub(crate) fn new(tokenizer: &'t Tokenizer, opened: bool, stops: &[String]) -> Reply<'t> {
         Reply {
             tokenizer,
             decoder: StreamDecoder::skipping_special(tokenizer),
+            stops: StopStrings::new(stops),
             markers: [THINK, END_THINK].map(|marker| tokenizer.token_id(marker)),
             part: if opened { Part::Reasoning } else { Part::Answer },
             trims: true,
@@ -43,8 +46,8 @@ impl<'t> Reply<'t> {
     }
 
     /// A continuation of text: no reasoning, and every space counts.
-    pub(crate) fn plain(tokenizer: &'t Tokenizer) -> Reply<'t> {
-        Reply { markers: [None; 2], trims: false, ..Reply::new(tokenizer, false) }
+    pub(crate) fn plain(tokenizer: &'t Tokenizer, stops: &[String]) -> Reply<'t> {
+        Reply { markers: [None; 2], trims: false, ..Reply::new(tokenizer, false, stops) }
     }
 
     /// Takes in a token; returns the text it completes and the part that this belongs to.
@@ -54,6 +57,7 @@ impl<'t> Reply<'t> {
             // A half character before the marker will never be whole.
             let fresh = StreamDecoder::skipping_special(self.tokenizer);
             let left = std::mem::replace(&mut self.decoder, fresh).finish();
+            let left = self.stops.push(&left).text + &self.stops.finish();
             let (part, shown) = (self.part, self.add(&left));
             self.part = turns_to;
             self.held.clear();
@@ -63,7 +67,19 @@ impl<'t> Reply<'t> {
             self.n_reasoning += 1;
         }
         let text = self.decoder.push(id);
+        let text = self.stops.push(&text).text;
         (self.part, self.add(&text))
+    }
+
+    /// Whether the reply has come to a text that ends it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stops.is_stopped()
+    }
+
+    /// Takes in the end; returns text that was held because it could have become one to stop at.
+    pub(crate) fn end(&mut self) -> (Part, String) {
+        let left = self.stops.finish();
+        (self.part, self.add(&left))
     }
 
     fn add(&mut self, text: &str) -> String {
@@ -102,7 +118,7 @@ mod tests {
 
     fn check(text: &str, opened: bool, reasoning: &str, answer: &str) {
         let tokenizer = tokenizer();
-        let mut reply = Reply::new(&tokenizer, opened);
+        let mut reply = Reply::new(&tokenizer, opened, &[]);
         let mut shown = [String::new(), String::new()];
         for id in chat::encode_reply(&tokenizer, text) {
             let (part, text) = reply.push(id);
@@ -131,9 +147,32 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_ends_before_a_stop_text_and_gives_back_what_only_looked_like_one() {
+        let tokenizer = tokenizer();
+        let check = |text: &str, stops: &[&str], reasoning: &str, answer: &str, stopped| {
+            let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
+            let mut reply = Reply::new(&tokenizer, true, &stops);
+            for id in chat::encode_reply(&tokenizer, text) {
+                reply.push(id);
+                if reply.is_stopped() {
+                    break;
+                }
+            }
+            let stopped_there = reply.is_stopped();
+            reply.end();
+            assert_eq!((reply.reasoning.as_str(), reply.answer.as_str()), (reasoning, answer));
+            assert_eq!(stopped_there, stopped, "{text:?}");
+        };
+        check("2 + 3</think>5 apples, 6", &["apples"], "2 + 3", "5", true);
+        check("2 + 3</think>5 appl", &["apples"], "2 + 3", "5 appl", false);
+        check("2 + app</think>les", &["apples", "3"], "2 + app", "les", false);
+        check("2 + 3</think>5", &["+"], "2", "", true);
+    }
+
+    #[test]
     fn plain_text_keeps_all_white_space() {
         let tokenizer = tokenizer();
-        let mut reply = Reply::plain(&tokenizer);
+        let mut reply = Reply::plain(&tokenizer, &[]);
         for id in tokenizer.encode("\n    5 \n") {
             reply.push(id);
         }

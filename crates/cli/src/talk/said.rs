@@ -1,7 +1,7 @@
 //! What a line of a chat means.
 
 use super::screen::Think;
-use super::settings::{max_tokens, temperature, top_p};
+use super::settings::{Penalty, max_tokens, min_p, temperature, top_p};
 use clap::ValueEnum;
 
 /// A line, understood.
@@ -17,8 +17,12 @@ pub(super) enum Said {
     Temperature(Option<f32>),
     TopP(Option<f32>),
     TopK(Option<usize>),
+    MinP(Option<f32>),
+    Penalty(Penalty, Option<f32>),
     Seed(Option<u64>),
     MaxTokens(Option<usize>),
+    /// None asks what it is; empty removes it.
+    Stop(Option<String>),
     /// None asks what it is; empty removes it.
     System(Option<String>),
     Stats,
@@ -31,9 +35,13 @@ pub(super) const HELP: &str = "\
 /think              the last reasoning once more
 /think on|fold|off  how reasoning is shown
 /temperature X      0 always takes the most likely token
-/top-p X, /top-k N  draw only from the likeliest tokens
+/top-p X, /top-k N, /min-p X
+                    draw only from the likeliest tokens
+/repetition-penalty X, /frequency-penalty X, /presence-penalty X
+                    make tokens that came before less likely
 /seed N             the same seed and prompt give the same answer
 /max-tokens N       longest answer
+/stop TEXT          end answers before this text; `/stop -` removes it
 /system TEXT        what the model is told first; `/system -` removes it
 /stats              what the last answer cost
 /quit               end (Ctrl-D too)
@@ -65,14 +73,25 @@ pub(super) fn understand(line: &str) -> Result<Said, String> {
         "temperature" => Ok(Said::Temperature(optional(value, temperature)?)),
         "top-p" => Ok(Said::TopP(optional(value, top_p)?)),
         "top-k" => Ok(Said::TopK(optional(value, whole)?)),
+        "min-p" => Ok(Said::MinP(optional(value, min_p)?)),
+        "repetition-penalty" => penalty(Penalty::Repetition, value),
+        "frequency-penalty" => penalty(Penalty::Frequency, value),
+        "presence-penalty" => penalty(Penalty::Presence, value),
         "seed" => Ok(Said::Seed(optional(value, whole)?)),
         "max-tokens" => Ok(Said::MaxTokens(optional(value, max_tokens)?)),
-        "system" => {
-            let text = value.map(|text| if text == "-" { "" } else { text });
-            Ok(Said::System(text.map(str::to_owned)))
-        }
+        "system" => Ok(Said::System(removable(value))),
+        "stop" => Ok(Said::Stop(removable(value))),
         _ => Err(format!("there is no `/{word}`; `/help` lists what there is")),
     }
+}
+
+fn penalty(which: Penalty, value: Option<&str>) -> Result<Said, String> {
+    Ok(Said::Penalty(which, optional(value, |text| which.parse(text))?))
+}
+
+/// A text, where `-` stands for none.
+fn removable(value: Option<&str>) -> Option<String> {
+    value.map(|text| if text == "-" { String::new() } else { text.to_owned() })
 }
 
 fn optional<T>(
@@ -144,6 +163,11 @@ mod tests {
             ("/temperature 0.5", Said::Temperature(Some(0.5))),
             ("/temperature", Said::Temperature(None)),
             ("/think fold", Said::Think(Some(Think::Fold))),
+            ("/min-p 0.1", Said::MinP(Some(0.1))),
+            ("/presence-penalty -1", Said::Penalty(Penalty::Presence, Some(-1.0))),
+            ("/repetition-penalty", Said::Penalty(Penalty::Repetition, None)),
+            ("/stop END", Said::Stop(Some("END".into()))),
+            ("/stop -", Said::Stop(Some(String::new()))),
             ("/seed 7", Said::Seed(Some(7))),
             ("/system  Be brief. ", Said::System(Some("Be brief.".into()))),
             ("/system -", Said::System(Some(String::new()))),
@@ -156,7 +180,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        for line in ["/temprature 1", "/top-p 2", "/seed x", "/new x", "/think maybe"] {
+        for line in [
+            "/temprature 1",
+            "/top-p 2",
+            "/seed x",
+            "/min-p -1",
+            "/presence-penalty 3",
+            "/new x",
+            "/think maybe",
+        ] {
             let error = understand(line).unwrap_err();
             assert!(error.contains('`'), "{error}");
         }

@@ -1,8 +1,9 @@
 //! A loaded model that answers: prompt in, tokens out, with the time it took.
 
+use super::scored::Scored;
 use super::settings::Settings;
 use crate::failure::Failure;
-use fathom_engine::{Finish, Sampling, Session};
+use fathom_engine::{Drawn, Finish, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec};
 use fathom_model::{Model, Precision};
 use fathom_text::{ChatFormat, Message, Tokenizer, chat, special};
@@ -87,6 +88,8 @@ impl Ended {
 pub(crate) struct Turn {
     /// Tokens of the answer, without the one that ended it.
     pub(crate) ids: Vec<u32>,
+    /// Their log-probabilities, if the settings ask for them.
+    pub(crate) scored: Vec<Scored>,
     pub(crate) ended: Ended,
     pub(crate) n_prompt: usize,
     /// Tokens of the prompt that were known from the turn before.
@@ -188,24 +191,30 @@ impl Voice {
         let sampling = self.sampling(prompt.len(), settings)?;
         let start = Instant::now();
         let mut prefill = None;
-        let mut ids = Vec::new();
+        let (mut ids, mut scored) = (Vec::new(), Vec::new());
         let stop_ids = &self.stop_ids;
-        let (n_reused, finish) = self.session.generate(&self.model, prompt, &sampling, |id| {
+        let n_top = settings.n_top_log_probs;
+        let request =
+            GenerateRequest { prompt, sampling: &sampling, n_top_log_probs: n_top.unwrap_or(0) };
+        let hear = |drawn: &Drawn<'_>| {
             prefill.get_or_insert_with(|| start.elapsed());
-            if stop_ids.contains(&id) {
+            if stop_ids.contains(&drawn.token) {
                 return true;
             }
-            ids.push(id);
-            on_token(id)
-        });
+            ids.push(drawn.token);
+            scored.extend(n_top.map(|_| Scored::from(drawn)));
+            on_token(drawn.token)
+        };
+        let generated = self.session.generate(&self.model, &request, hear)?;
         let prefill = prefill.unwrap_or_default();
-        let ended = match finish {
+        let ended = match generated.finish {
             Some(Finish::Stop) => Ended::Stop,
             Some(Finish::Length) => Ended::Length,
             None => Ended::Interrupted,
         };
         let decode = start.elapsed().saturating_sub(prefill);
-        Ok(Turn { ids, ended, n_prompt: prompt.len(), n_reused, prefill, decode })
+        let (n_prompt, n_reused) = (prompt.len(), generated.n_reused);
+        Ok(Turn { ids, scored, ended, n_prompt, n_reused, prefill, decode })
     }
 
     /// Also ends answers at these ids.
@@ -226,6 +235,11 @@ impl Voice {
             temperature: settings.temperature,
             top_k: settings.top_k,
             top_p: settings.top_p,
+            min_p: settings.min_p,
+            repetition_penalty: settings.repetition_penalty,
+            frequency_penalty: settings.frequency_penalty,
+            presence_penalty: settings.presence_penalty,
+            logit_bias: settings.logit_bias.clone(),
             seed: settings.seed,
             max_new_tokens: settings.max_tokens.unwrap_or(room).min(room),
             stop_ids: self.stop_ids.clone(),

@@ -1,0 +1,58 @@
+//! What can be wrong with a request, and with what a model computed for it.
+
+use std::fmt;
+
+/// Why no token can be drawn.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting outside its range.
+    Setting {
+        /// The field of `Sampling`.
+        name: &'static str,
+        /// What it was.
+        value: f32,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// A logit bias for a token that does not exist.
+    BiasOutside {
+        /// The token.
+        id: u32,
+        /// Tokens that can be drawn.
+        vocab_limit: usize,
+    },
+    /// A prompt without a token.
+    EmptyPrompt,
+    /// The model computed a logit that is NaN or +∞.
+    LogitNotFinite {
+        /// The token.
+        id: u32,
+        /// The logit.
+        value: f32,
+    },
+    /// No token has a probability: there are none, or all logits are −∞.
+    NothingToDraw,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Setting { name, value, allowed } => {
+                write!(f, "`{name}` must be {allowed}, not {value}")
+            }
+            Error::BiasOutside { id, vocab_limit } => {
+                write!(f, "`logit_bias` names token {id}, the vocabulary has {vocab_limit} tokens")
+            }
+            Error::EmptyPrompt => f.write_str("the prompt has no tokens"),
+            Error::LogitNotFinite { id, value } => write!(
+                f,
+                "the model computed the logit {value} for token {id}\n\
+                 hint: its weights may be damaged, or its numbers too large for the format chosen"
+            ),
+            Error::NothingToDraw => f.write_str("the model gives no token any probability"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
