@@ -10,75 +10,51 @@
 //!
 //! The low nibbles are the first sixteen weights. Rounding follows ggml's reference quantizers.
 
-use super::{half_at, put_half};
+use super::widen::reader;
+use super::{half_at, part, put_half};
 use crate::lanes::per_isa;
 
-per_isa! {
-    pub(super) fn from_q8_0(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<34>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-            let d = half_at(block, 0);
-            for j in 0..32 {
-                out[j] = block[2 + j] as i8 as f32 * d;
-            }
-        }
-    }
-}
+reader!(from_q8_0, 34 => 32, |block, out, widen| {
+    widen.scale_signed(part::<32>(block, 2), half_at(block, 0), out);
+});
 
-per_isa! {
-    pub(super) fn from_q4_0(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<18>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-            let d = half_at(block, 0);
-            for j in 0..16 {
-                out[j] = ((block[2 + j] & 15) as i32 - 8) as f32 * d;
-                out[j + 16] = ((block[2 + j] >> 4) as i32 - 8) as f32 * d;
-            }
-        }
-    }
-}
+reader!(from_q4_0, 18 => 32, |block, out, widen| {
+    let q = less(8, nibbles(part(block, 2)));
+    widen.scale_signed(&q, half_at(block, 0), out);
+});
 
-per_isa! {
-    pub(super) fn from_q4_1(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<20>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-            let (d, m) = (half_at(block, 0), half_at(block, 2));
-            for j in 0..16 {
-                out[j] = (block[4 + j] & 15) as i32 as f32 * d + m;
-                out[j + 16] = (block[4 + j] >> 4) as i32 as f32 * d + m;
-            }
-        }
-    }
-}
+reader!(from_q4_1, 20 => 32, |block, out, widen| {
+    let q = nibbles(part(block, 4));
+    widen.scale_and_add(&q, half_at(block, 0), half_at(block, 2), out);
+});
 
-per_isa! {
-    pub(super) fn from_q5_0(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<22>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-            let d = half_at(block, 0);
-            let high = fifth_bits(block, 2);
-            for j in 0..16 {
-                let (low, top) = (block[6 + j] as u32, 16 + j);
-                out[j] = ((low & 15 | (high >> j & 1) << 4) as i32 - 16) as f32 * d;
-                out[top] = ((low >> 4 | (high >> top & 1) << 4) as i32 - 16) as f32 * d;
-            }
-        }
-    }
-}
+reader!(from_q5_0, 22 => 32, |block, out, widen| {
+    let q = less(16, widen.add_fifth_bits(nibbles(part(block, 6)), part(block, 2)));
+    widen.scale_signed(&q, half_at(block, 0), out);
+});
 
-per_isa! {
-    pub(super) fn from_q5_1(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<24>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-            let (d, m) = (half_at(block, 0), half_at(block, 2));
-            let high = fifth_bits(block, 4);
-            for j in 0..16 {
-                let (low, top) = (block[8 + j] as u32, 16 + j);
-                out[j] = (low & 15 | (high >> j & 1) << 4) as i32 as f32 * d + m;
-                out[top] = (low >> 4 | (high >> top & 1) << 4) as i32 as f32 * d + m;
-            }
-        }
-    }
-}
+reader!(from_q5_1, 24 => 32, |block, out, widen| {
+    let q = widen.add_fifth_bits(nibbles(part(block, 8)), part(block, 4));
+    widen.scale_and_add(&q, half_at(block, 0), half_at(block, 2), out);
+});
 
 #[inline(always)]
-fn fifth_bits(block: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
+    let mut q = [0; 32];
+    for j in 0..16 {
+        q[j] = packed[j] & 15;
+        q[j + 16] = packed[j] >> 4;
+    }
+    q
+}
+
+/// Codes counted from `middle`, as signed bytes.
+#[inline(always)]
+fn less(middle: u8, mut q: [u8; 32]) -> [u8; 32] {
+    for j in 0..32 {
+        q[j] = q[j].wrapping_sub(middle);
+    }
+    q
 }
 
 per_isa! {

@@ -6,46 +6,50 @@
 //! | `iq4_xs` | d f16, 8 upper pairs, 8 lower nibbles of scales, 128 × two nibbles | `d·(scale − 32)·VALUES[q]`, 8 × 32 weights |
 
 use super::search::{self, Steps};
+use super::widen::{Widen, reader};
 use super::{half_at, part, put_half};
 use crate::lanes::per_isa;
 
 /// The sixteen values, as ggml fixed them.
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-per_isa! {
-    pub(super) fn from_iq4_nl(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<18>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-            let d = half_at(block, 0);
-            look_up(d, part(block, 2), out);
-        }
-    }
-}
+reader!(from_iq4_nl, 18 => 32, |block, out, widen| {
+    widen_nibbles(part(block, 2), half_at(block, 0), out, widen);
+});
 
-per_isa! {
-    pub(super) fn from_iq4_xs(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<136>().0.iter().zip(out.as_chunks_mut::<256>().0) {
-            let d = half_at(block, 0);
-            let high = u16::from_le_bytes([block[2], block[3]]);
-            for (i, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                let low = block[4 + i / 2] >> (i % 2 * 4) & 15;
-                let scale = low as i32 | ((high >> (2 * i) & 3) << 4) as i32;
-                look_up(d * (scale - 32) as f32, part(block, 8 + 16 * i), out);
-            }
-        }
+reader!(from_iq4_xs, 136 => 256, |block, out, widen| {
+    let d = half_at(block, 0);
+    let high = u16::from_le_bytes([block[2], block[3]]);
+    let out = out.as_chunks_mut::<32>().0;
+    for i in 0..8 {
+        let low = block[4 + i / 2] >> (i % 2 * 4) & 15;
+        let scale = low as i32 | ((high >> (2 * i) & 3) << 4) as i32;
+        widen_nibbles(part(block, 8 + 16 * i), d * (scale - 32) as f32, &mut out[i], widen);
     }
-}
+});
 
 #[inline(always)]
-fn look_up(d: f32, q: &[u8; 16], out: &mut [f32; 32]) {
-    let mut values = [0.0; 16];
-    for (value, &v) in values.iter_mut().zip(&VALUES) {
-        *value = d * v as f32;
-    }
+fn widen_nibbles(packed: &[u8; 16], scale: f32, out: &mut [f32; 32], widen: impl Widen) {
+    let (mut low, mut high) = ([0; 16], [0; 16]);
     for j in 0..16 {
-        out[j] = values[(q[j] & 15) as usize];
-        out[j + 16] = values[(q[j] >> 4) as usize];
+        low[j] = packed[j] & 15;
+        high[j] = packed[j] >> 4;
     }
+    let out = out.as_chunks_mut::<16>().0;
+    widen.scale_signed(&widen.look_up(&VALUE_BYTES, &low), scale, &mut out[0]);
+    widen.scale_signed(&widen.look_up(&VALUE_BYTES, &high), scale, &mut out[1]);
 }
+
+/// [`VALUES`] as bytes.
+const VALUE_BYTES: [u8; 16] = {
+    let mut bytes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        bytes[i] = VALUES[i] as u8;
+        i += 1;
+    }
+    bytes
+};
 
 per_isa! {
     pub(super) fn to_iq4_nl(x: &[f32], out: &mut [u8]) {

@@ -9,65 +9,62 @@
 //! | `q5_k` | as `q4_k`, with 32 bytes of fifth bits before the nibbles |
 
 use super::search::{self, Steps};
-use super::{half_at, part, put_half, put_pairs};
+use super::widen::reader;
+use super::{half_at, pairs, part, put_half, put_pairs};
 use crate::lanes::per_isa;
 
-per_isa! {
-    pub(super) fn from_q2_k(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<84>().0.iter().zip(out.as_chunks_mut::<256>().0) {
-            let (d, dmin) = (half_at(block, 80), half_at(block, 82));
-            for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = d * (block[i] & 15) as f32;
-                let min = dmin * (block[i] >> 4) as f32;
-                let q: &[u8; 16] = part(block, 16 + i / 8 * 32 + i % 2 * 16);
-                let shift = i / 2 % 4 * 2;
-                for j in 0..16 {
-                    out[j] = scale * (q[j] as i32 >> shift & 3) as f32 - min;
-                }
-            }
+reader!(from_q2_k, 84 => 256, |block, out, widen| {
+    let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+    let q = pairs(part(block, 16));
+    let (mut scales, mut mins) = ([0.0; 16], [0.0; 16]);
+    for i in 0..16 {
+        scales[i] = d * (block[i] & 15) as i32 as f32;
+        mins[i] = -(dmin * (block[i] >> 4) as i32 as f32);
+    }
+    let out = out.as_chunks_mut::<16>().0;
+    for i in 0..16 {
+        widen.scale_and_add(part(&q, 16 * i), scales[i], mins[i], &mut out[i]);
+    }
+});
+
+reader!(from_q4_k, 144 => 256, |block, out, widen| {
+    let (scales, mins) = scaled(block);
+    let q = nibbles(part(block, 16));
+    let out = out.as_chunks_mut::<32>().0;
+    for i in 0..8 {
+        widen.scale_and_add(part(&q, 32 * i), scales[i], mins[i], &mut out[i]);
+    }
+});
+
+reader!(from_q5_k, 176 => 256, |block, out, widen| {
+    let (scales, mins) = scaled(block);
+    let high: &[u8; 32] = part(block, 16);
+    let mut q = nibbles(part(block, 48));
+    for i in 0..8 {
+        for j in 0..32 {
+            q[32 * i + j] |= (high[j] >> i & 1) << 4;
         }
     }
-}
+    let out = out.as_chunks_mut::<32>().0;
+    for i in 0..8 {
+        widen.scale_and_add(part(&q, 32 * i), scales[i], mins[i], &mut out[i]);
+    }
+});
 
-per_isa! {
-    pub(super) fn from_q4_k(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<144>().0.iter().zip(out.as_chunks_mut::<256>().0) {
-            let (scales, mins) = scaled(block);
-            for (i, out) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-                let q: &[u8; 32] = part(block, 16 + 32 * i);
-                for j in 0..32 {
-                    out[j] = scales[2 * i] * (q[j] & 15) as i32 as f32 - mins[2 * i];
-                }
-                for j in 0..32 {
-                    out[32 + j] = scales[2 * i + 1] * (q[j] >> 4) as i32 as f32 - mins[2 * i + 1];
-                }
-            }
+/// The nibbles of 4-bit and 5-bit blocks: the low ones of 32 bytes first, then the high ones.
+#[inline(always)]
+fn nibbles(packed: &[u8; 128]) -> [u8; 256] {
+    let mut q = [0; 256];
+    for i in 0..4 {
+        for j in 0..32 {
+            q[64 * i + j] = packed[32 * i + j] & 15;
+            q[64 * i + 32 + j] = packed[32 * i + j] >> 4;
         }
     }
+    q
 }
 
-per_isa! {
-    pub(super) fn from_q5_k(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<176>().0.iter().zip(out.as_chunks_mut::<256>().0) {
-            let (scales, mins) = scaled(block);
-            let high: &[u8; 32] = part(block, 16);
-            for (i, out) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-                let q: &[u8; 32] = part(block, 48 + 32 * i);
-                for j in 0..32 {
-                    let top = high[j] as i32 >> (2 * i) & 1;
-                    out[j] = scales[2 * i] * (q[j] as i32 & 15 | top << 4) as f32 - mins[2 * i];
-                }
-                for j in 0..32 {
-                    let top = high[j] as i32 >> (2 * i + 1) & 1;
-                    let q = q[j] as i32 >> 4 | top << 4;
-                    out[32 + j] = scales[2 * i + 1] * q as f32 - mins[2 * i + 1];
-                }
-            }
-        }
-    }
-}
-
-/// Scales and minima of the eight sub-blocks of `q4_k` and `q5_k`, times `d` and `dmin`.
+/// Scales of the eight sub-blocks of `q4_k` and `q5_k`, and what is to be added: less their minima.
 #[inline(always)]
 fn scaled(block: &[u8]) -> ([f32; 8], [f32; 8]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
@@ -75,7 +72,7 @@ fn scaled(block: &[u8]) -> ([f32; 8], [f32; 8]) {
     let (mut scaled, mut mins_scaled) = ([0.0; 8], [0.0; 8]);
     for i in 0..8 {
         scaled[i] = d * scales[i] as i32 as f32;
-        mins_scaled[i] = dmin * mins[i] as i32 as f32;
+        mins_scaled[i] = -(dmin * mins[i] as i32 as f32);
     }
     (scaled, mins_scaled)
 }

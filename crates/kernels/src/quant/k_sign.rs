@@ -8,46 +8,49 @@
 //! | `q6_k` | 128 × two nibbles, 64 × four pairs of upper bits, 16 scales i8, d f16 |
 
 use super::search::{self, Steps};
-use super::{half_at, part, put_half, put_pairs};
+use super::widen::reader;
+use super::{half_at, pairs, part, put_half, put_pairs};
 use crate::lanes::per_isa;
 
-per_isa! {
-    pub(super) fn from_q3_k(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<110>().0.iter().zip(out.as_chunks_mut::<256>().0) {
-            let d = half_at(block, 108);
-            let scales = unpack_3_k(block);
-            for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = d * (scales[i] as i32 - 32) as f32;
-                let high: &[u8; 16] = part(block, i % 2 * 16);
-                let q: &[u8; 16] = part(block, 32 + i / 8 * 32 + i % 2 * 16);
-                let shift = i / 2 % 4 * 2;
-                for j in 0..16 {
-                    let top = high[j] as i32 >> (i / 2) & 1; // set: the number is not negative
-                    out[j] = scale * ((q[j] as i32 >> shift & 3 | top << 2) - 4) as f32;
-                }
-            }
+reader!(from_q3_k, 110 => 256, |block, out, widen| {
+    let d = half_at(block, 108);
+    let scales = unpack_3_k(block);
+    let high: &[u8; 32] = part(block, 0);
+    let mut q = pairs(part(block, 32));
+    for i in 0..8 {
+        for j in 0..32 {
+            // The third bit is set where the number is not negative.
+            q[32 * i + j] = (q[32 * i + j] | (high[j] >> i & 1) << 2).wrapping_sub(4);
         }
     }
-}
+    let out = out.as_chunks_mut::<16>().0;
+    for i in 0..16 {
+        let scale = d * (scales[i] as i32 - 32) as f32;
+        widen.scale_signed(part(&q, 16 * i), scale, &mut out[i]);
+    }
+});
 
-per_isa! {
-    pub(super) fn from_q6_k(bytes: &[u8], out: &mut [f32]) {
-        for (block, out) in bytes.as_chunks::<210>().0.iter().zip(out.as_chunks_mut::<256>().0) {
-            let d = half_at(block, 208);
-            for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = d * (block[192 + i] as i8) as f32;
-                let (half, quarter, odd) = (i / 8, i / 2 % 4, i % 2);
-                let low: &[u8; 16] = part(block, half * 64 + quarter % 2 * 32 + odd * 16);
-                let high: &[u8; 16] = part(block, 128 + half * 32 + odd * 16);
-                for j in 0..16 {
-                    let nibble = low[j] as i32 >> (quarter / 2 * 4) & 15;
-                    let top = high[j] as i32 >> (quarter * 2) & 3;
-                    out[j] = scale * ((nibble | top << 4) - 32) as f32;
-                }
-            }
+reader!(from_q6_k, 210 => 256, |block, out, widen| {
+    let d = half_at(block, 208);
+    let mut q = [0u8; 256];
+    for i in 0..2 {
+        let q = &mut q.as_chunks_mut::<128>().0[i];
+        let low: &[u8; 64] = part(block, 64 * i);
+        let high: &[u8; 32] = part(block, 128 + 32 * i);
+        for j in 0..32 {
+            let (first, second, top) = (low[j], low[32 + j], high[j]);
+            q[j] = (first & 15 | (top & 3) << 4).wrapping_sub(32);
+            q[32 + j] = (second & 15 | (top >> 2 & 3) << 4).wrapping_sub(32);
+            q[64 + j] = (first >> 4 | (top >> 4 & 3) << 4).wrapping_sub(32);
+            q[96 + j] = (second >> 4 | (top >> 6) << 4).wrapping_sub(32);
         }
     }
-}
+    let out = out.as_chunks_mut::<16>().0;
+    for i in 0..16 {
+        let scale = d * (block[192 + i] as i8) as f32;
+        widen.scale_signed(part(&q, 16 * i), scale, &mut out[i]);
+    }
+});
 
 /// The sixteen 6-bit scales of a `q3_k` block: low nibbles in 8 bytes, upper pairs in 4.
 #[inline(always)]

@@ -225,12 +225,14 @@ fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
 #[inline(always)]
 fn pairs(packed: &[u8; 64]) -> [u8; 256] {
     let mut q = [0; 256];
-    for (q, packed) in q.as_chunks_mut::<128>().0.iter_mut().zip(packed.as_chunks::<32>().0) {
+    for i in 0..2 {
+        let q = &mut q.as_chunks_mut::<128>().0[i];
         for j in 0..32 {
-            q[j] = packed[j] & 3;
-            q[32 + j] = packed[j] >> 2 & 3;
-            q[64 + j] = packed[j] >> 4 & 3;
-            q[96 + j] = packed[j] >> 6;
+            let four = packed[32 * i + j];
+            q[j] = four & 3;
+            q[32 + j] = four >> 2 & 3;
+            q[64 + j] = four >> 4 & 3;
+            q[96 + j] = four >> 6;
         }
     }
     q

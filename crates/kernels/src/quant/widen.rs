@@ -1,0 +1,246 @@
+//! The last step of reading a block: bytes become f32, times a scale.
+//!
+//! Taking blocks apart is byte work that the compiler vectorises by itself. This step it sometimes
+//! does not (on AVX-512 it was ten times slower), so each level spells it out. The arithmetic is the
+//! same at all levels: one product, then perhaps one sum, never fused.
+
+/// How one instruction set widens codes.
+pub(super) trait Widen: Copy {
+    /// `out = code·scale`, the codes being signed bytes. `N` is a multiple of 16.
+    fn scale_signed<const N: usize>(self, codes: &[u8; N], scale: f32, out: &mut [f32; N]);
+
+    /// `out = code·scale + offset`. `N` is a multiple of 16.
+    fn scale_and_add<const N: usize>(
+        self,
+        codes: &[u8; N],
+        scale: f32,
+        offset: f32,
+        out: &mut [f32; N],
+    );
+
+    /// Adds 16 to each code whose bit is set.
+    fn add_fifth_bits(self, codes: [u8; 32], bits: &[u8; 4]) -> [u8; 32];
+
+    /// The bytes of `table` that sixteen indices below 16 name.
+    fn look_up(self, table: &[u8; 16], indices: &[u8; 16]) -> [u8; 16];
+}
+
+/// The definition.
+#[derive(Clone, Copy)]
+pub(super) struct Plain;
+
+impl Widen for Plain {
+    #[inline(always)]
+    fn scale_signed<const N: usize>(self, codes: &[u8; N], scale: f32, out: &mut [f32; N]) {
+        for j in 0..N {
+            out[j] = codes[j] as i8 as f32 * scale;
+        }
+    }
+
+    #[inline(always)]
+    fn scale_and_add<const N: usize>(
+        self,
+        codes: &[u8; N],
+        scale: f32,
+        offset: f32,
+        out: &mut [f32; N],
+    ) {
+        for j in 0..N {
+            out[j] = codes[j] as f32 * scale + offset;
+        }
+    }
+
+    #[inline(always)]
+    fn add_fifth_bits(self, mut codes: [u8; 32], bits: &[u8; 4]) -> [u8; 32] {
+        let bits = u32::from_le_bytes(*bits);
+        for j in 0..32 {
+            codes[j] |= ((bits >> j & 1) << 4) as u8;
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[u8; 16], indices: &[u8; 16]) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        for j in 0..16 {
+            bytes[j] = table[(indices[j] & 15) as usize];
+        }
+        bytes
+    }
+}
+
+/// Defines a reader of blocks, `fn(bytes, out)`. The body turns one block (`&[u8; bytes]`) into
+/// weights (`&mut [f32; weights]`); it is compiled for every level, with that level's [`Widen`].
+///
+/// Loops here and in the bodies count indices: adapters of iterators and arrays are functions of
+/// their own, and one that is not inlined is compiled for the plainest CPU.
+macro_rules! reader {
+    ($name:ident, $n_bytes:literal => $n_weights:literal,
+     |$block:ident, $out:ident, $widen:ident| $body:block) => {
+        pub(super) fn $name(bytes: &[u8], out: &mut [f32]) {
+            #[inline(always)]
+            fn read(bytes: &[u8], out: &mut [f32], $widen: impl $crate::quant::widen::Widen) {
+                let blocks = bytes.as_chunks::<$n_bytes>().0;
+                let outs = out.as_chunks_mut::<$n_weights>().0;
+                let n_blocks = if blocks.len() < outs.len() { blocks.len() } else { outs.len() };
+                let mut i = 0;
+                while i < n_blocks {
+                    let ($block, $out) = (&blocks[i], &mut outs[i]);
+                    $body
+                    i += 1;
+                }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+            fn avx512(bytes: &[u8], out: &mut [f32]) {
+                read(bytes, out, $crate::quant::widen::x86::Avx512);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2(bytes: &[u8], out: &mut [f32]) {
+                read(bytes, out, $crate::quant::widen::x86::Avx2);
+            }
+
+            match $crate::cpu::isa() {
+                // SAFETY: `isa` names a level only if this CPU has all its features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::Isa::Avx512 => unsafe { avx512(bytes, out) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::Isa::Avx2 => unsafe { avx2(bytes, out) },
+                _ => read(bytes, out, $crate::quant::widen::Plain),
+            }
+        }
+    };
+}
+pub(super) use reader;
+
+/// The levels of x86-64. Only `reader!` makes these values, inside a function of their level:
+/// that is what makes the intrinsics sound here.
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Widen;
+
+    #[derive(Clone, Copy)]
+    pub(in crate::quant) struct Avx2;
+
+    #[derive(Clone, Copy)]
+    pub(in crate::quant) struct Avx512;
+
+    impl Widen for Avx2 {
+        #[inline(always)]
+        fn scale_signed<const N: usize>(self, codes: &[u8; N], scale: f32, out: &mut [f32; N]) {
+            for i in 0..N / 8 {
+                // SAFETY: the level is at hand (see the module); step i stays within N places.
+                unsafe {
+                    let codes = _mm_loadl_epi64(codes.as_ptr().add(8 * i).cast());
+                    let codes = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+                    let product = _mm256_mul_ps(codes, _mm256_set1_ps(scale));
+                    _mm256_storeu_ps(out.as_mut_ptr().add(8 * i), product);
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn scale_and_add<const N: usize>(
+            self,
+            codes: &[u8; N],
+            scale: f32,
+            offset: f32,
+            out: &mut [f32; N],
+        ) {
+            for i in 0..N / 8 {
+                // SAFETY: as above.
+                unsafe {
+                    let codes = _mm_loadl_epi64(codes.as_ptr().add(8 * i).cast());
+                    let codes = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(codes));
+                    let product = _mm256_mul_ps(codes, _mm256_set1_ps(scale));
+                    let sum = _mm256_add_ps(product, _mm256_set1_ps(offset));
+                    _mm256_storeu_ps(out.as_mut_ptr().add(8 * i), sum);
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn add_fifth_bits(self, mut codes: [u8; 32], bits: &[u8; 4]) -> [u8; 32] {
+            // SAFETY: the level is at hand; `codes` has 32 bytes.
+            unsafe {
+                // Byte k of the bits goes to codes 8k..8k + 8, each of which looks at its own bit.
+                let bits = _mm256_set1_epi32(i32::from_le_bytes(*bits));
+                let spread = _mm256_set_epi64x(
+                    0x0303_0303_0303_0303,
+                    0x0202_0202_0202_0202,
+                    0x0101_0101_0101_0101,
+                    0,
+                );
+                let own = _mm256_set1_epi64x(0x8040_2010_0804_0201u64 as i64);
+                let bits = _mm256_and_si256(_mm256_shuffle_epi8(bits, spread), own);
+                let set = _mm256_and_si256(_mm256_cmpeq_epi8(bits, own), _mm256_set1_epi8(16));
+                let sum = _mm256_or_si256(set, _mm256_loadu_si256(codes.as_ptr().cast()));
+                _mm256_storeu_si256(codes.as_mut_ptr().cast(), sum);
+            }
+            codes
+        }
+
+        #[inline(always)]
+        fn look_up(self, table: &[u8; 16], indices: &[u8; 16]) -> [u8; 16] {
+            let mut bytes = [0; 16];
+            // SAFETY: the level is at hand; all three arrays have 16 bytes.
+            unsafe {
+                let table = _mm_loadu_si128(table.as_ptr().cast());
+                let indices = _mm_loadu_si128(indices.as_ptr().cast());
+                _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm_shuffle_epi8(table, indices));
+            }
+            bytes
+        }
+    }
+
+    impl Widen for Avx512 {
+        #[inline(always)]
+        fn scale_signed<const N: usize>(self, codes: &[u8; N], scale: f32, out: &mut [f32; N]) {
+            for i in 0..N / 16 {
+                // SAFETY: as above.
+                unsafe {
+                    let codes = _mm_loadu_si128(codes.as_ptr().add(16 * i).cast());
+                    let codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes));
+                    let product = _mm512_mul_ps(codes, _mm512_set1_ps(scale));
+                    _mm512_storeu_ps(out.as_mut_ptr().add(16 * i), product);
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn scale_and_add<const N: usize>(
+            self,
+            codes: &[u8; N],
+            scale: f32,
+            offset: f32,
+            out: &mut [f32; N],
+        ) {
+            for i in 0..N / 16 {
+                // SAFETY: as above.
+                unsafe {
+                    let codes = _mm_loadu_si128(codes.as_ptr().add(16 * i).cast());
+                    let codes = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes));
+                    let product = _mm512_mul_ps(codes, _mm512_set1_ps(scale));
+                    let sum = _mm512_add_ps(product, _mm512_set1_ps(offset));
+                    _mm512_storeu_ps(out.as_mut_ptr().add(16 * i), sum);
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn add_fifth_bits(self, codes: [u8; 32], bits: &[u8; 4]) -> [u8; 32] {
+            Avx2.add_fifth_bits(codes, bits)
+        }
+
+        #[inline(always)]
+        fn look_up(self, table: &[u8; 16], indices: &[u8; 16]) -> [u8; 16] {
+            Avx2.look_up(table, indices)
+        }
+    }
+}
