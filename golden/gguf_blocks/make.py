@@ -1,6 +1,6 @@
 """Blocks of the GGUF formats and what the `gguf` package makes of them.
 
-Made with Python 3.11, numpy 2.x and gguf 0.19.0 (PyPI); run `python make.py` to write
+Made with Python 3.11, numpy 2.4.6 and gguf 0.19.0 (PyPI); run `python make.py` to write
 blocks.safetensors again. It holds, for each format,
 
   {format}.blocks  u8   valid blocks with random contents and scales from zero to infinity

@@ -9,18 +9,21 @@
 //! | `q5_k` | as `q4_k`, with 32 bytes of fifth bits before the nibbles |
 
 use super::search::{self, Steps};
-use super::widen::reader;
+use super::widen::{Widen, reader};
 use super::{half_at, pairs, part, put_half, put_pairs};
 use crate::lanes::per_isa;
 
 reader!(from_q2_k, 84 => 256, |block, out, widen| {
     let (d, dmin) = (half_at(block, 80), half_at(block, 82));
     let q = pairs(part(block, 16));
-    let (mut scales, mut mins) = ([0.0; 16], [0.0; 16]);
+    let (mut scale_codes, mut min_codes) = ([0; 16], [0; 16]);
     for i in 0..16 {
-        scales[i] = d * (block[i] & 15) as i32 as f32;
-        mins[i] = -(dmin * (block[i] >> 4) as i32 as f32);
+        scale_codes[i] = block[i] & 15;
+        min_codes[i] = block[i] >> 4;
     }
+    let (mut scales, mut mins) = ([0.0; 16], [0.0; 16]);
+    widen.scale_signed(&scale_codes, d, &mut scales);
+    widen.scale_signed(&min_codes, -dmin, &mut mins);
     let out = out.as_chunks_mut::<16>().0;
     for i in 0..16 {
         widen.scale_and_add(part(&q, 16 * i), scales[i], mins[i], &mut out[i]);
@@ -28,7 +31,7 @@ reader!(from_q2_k, 84 => 256, |block, out, widen| {
 });
 
 reader!(from_q4_k, 144 => 256, |block, out, widen| {
-    let (scales, mins) = scaled(block);
+    let (scales, mins) = scaled(block, widen);
     let q = nibbles(part(block, 16));
     let out = out.as_chunks_mut::<32>().0;
     for i in 0..8 {
@@ -37,7 +40,7 @@ reader!(from_q4_k, 144 => 256, |block, out, widen| {
 });
 
 reader!(from_q5_k, 176 => 256, |block, out, widen| {
-    let (scales, mins) = scaled(block);
+    let (scales, mins) = scaled(block, widen);
     let high: &[u8; 32] = part(block, 16);
     let mut q = nibbles(part(block, 48));
     for i in 0..8 {
@@ -66,29 +69,27 @@ fn nibbles(packed: &[u8; 128]) -> [u8; 256] {
 
 /// Scales of the eight sub-blocks of `q4_k` and `q5_k`, and what is to be added: less their minima.
 #[inline(always)]
-fn scaled(block: &[u8]) -> ([f32; 8], [f32; 8]) {
+fn scaled(block: &[u8], widen: impl Widen) -> ([f32; 16], [f32; 16]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-    let (scales, mins) = unpack_6_bit(part(block, 4));
-    let (mut scaled, mut mins_scaled) = ([0.0; 8], [0.0; 8]);
-    for i in 0..8 {
-        scaled[i] = d * scales[i] as i32 as f32;
-        mins_scaled[i] = -(dmin * mins[i] as i32 as f32);
-    }
-    (scaled, mins_scaled)
+    let [scales, mins] = unpack_6_bit(part(block, 4));
+    let (mut scaled, mut offsets) = ([0.0; 16], [0.0; 16]);
+    widen.scale_signed(&scales, d, &mut scaled);
+    widen.scale_signed(&mins, -dmin, &mut offsets);
+    (scaled, offsets)
 }
 
-/// Eight 6-bit scales and minima of 12 bytes. The first four of each lie in the low six bits of
-/// bytes 0..4 and 4..8; the others take nibbles of bytes 8..12 and the two bits left over there.
+/// Eight 6-bit scales and eight minima of 12 bytes, each followed by eight zeros. The first four of
+/// each lie in the low six bits of bytes 0..4 and 4..8; the others take nibbles of bytes 8..12 and
+/// the two bits left over there.
 #[inline(always)]
-fn unpack_6_bit(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
-    let (mut scales, mut mins) = ([0; 8], [0; 8]);
-    for i in 0..4 {
-        scales[i] = packed[i] & 63;
-        mins[i] = packed[4 + i] & 63;
-        scales[4 + i] = packed[8 + i] & 15 | packed[i] >> 6 << 4;
-        mins[4 + i] = packed[8 + i] >> 4 | packed[4 + i] >> 6 << 4;
-    }
-    (scales, mins)
+fn unpack_6_bit(packed: &[u8; 12]) -> [[u8; 16]; 2] {
+    let word = |at: usize| u32::from_le_bytes(*part(packed, at));
+    let (low, low_mins, rest) = (word(0), word(4), word(8));
+    let high = rest & 0x0f0f_0f0f | (low >> 6 & 0x0303_0303) << 4;
+    let high_mins = rest >> 4 & 0x0f0f_0f0f | (low_mins >> 6 & 0x0303_0303) << 4;
+    let eight =
+        |low: u32, high: u32| ((low & 0x3f3f_3f3f) as u128 | (high as u128) << 32).to_le_bytes();
+    [eight(low, high), eight(low_mins, high_mins)]
 }
 
 per_isa! {

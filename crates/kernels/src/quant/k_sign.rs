@@ -14,7 +14,12 @@ use crate::lanes::per_isa;
 
 reader!(from_q3_k, 110 => 256, |block, out, widen| {
     let d = half_at(block, 108);
-    let scales = unpack_3_k(block);
+    let mut scale_codes = unpack_3_k(block);
+    for i in 0..16 {
+        scale_codes[i] = scale_codes[i].wrapping_sub(32);
+    }
+    let mut scales = [0.0; 16];
+    widen.scale_signed(&scale_codes, d, &mut scales);
     let high: &[u8; 32] = part(block, 0);
     let mut q = pairs(part(block, 32));
     for i in 0..8 {
@@ -25,8 +30,7 @@ reader!(from_q3_k, 110 => 256, |block, out, widen| {
     }
     let out = out.as_chunks_mut::<16>().0;
     for i in 0..16 {
-        let scale = d * (scales[i] as i32 - 32) as f32;
-        widen.scale_signed(part(&q, 16 * i), scale, &mut out[i]);
+        widen.scale_signed(part(&q, 16 * i), scales[i], &mut out[i]);
     }
 });
 
@@ -46,9 +50,10 @@ reader!(from_q6_k, 210 => 256, |block, out, widen| {
         }
     }
     let out = out.as_chunks_mut::<16>().0;
+    let mut scales = [0.0; 16];
+    widen.scale_signed(part::<16>(block, 192), d, &mut scales);
     for i in 0..16 {
-        let scale = d * (block[192 + i] as i8) as f32;
-        widen.scale_signed(part(&q, 16 * i), scale, &mut out[i]);
+        widen.scale_signed(part(&q, 16 * i), scales[i], &mut out[i]);
     }
 });
 

@@ -103,24 +103,25 @@ fn simple_formats_round_as_the_gguf_package_does() {
     assert_eq!(n_formats, 6);
 }
 
-/// Relative RMSE of normal weights, just above what each format reaches.
+/// Relative RMSE of normal weights, just above what each format reaches; for the searched formats
+/// at or below what ggml's reference quantizers reach.
 const BOUNDS: [(Format, f64); 16] = [
     (Format::F32, 0.0),
-    (Format::F16, 3e-4),
-    (Format::Bf16, 2.1e-3),
-    (Format::F8E4M3, 0.028),
-    (Format::Q8_0, 0.006),
-    (Format::Q4_0, 0.1),
-    (Format::Q4_1, 0.09),
-    (Format::Q5_0, 0.05),
-    (Format::Q5_1, 0.045),
-    (Format::Q2K, 0.3),
-    (Format::Q3K, 0.16),
-    (Format::Q4K, 0.08),
-    (Format::Q5K, 0.04),
-    (Format::Q6K, 0.02),
-    (Format::Iq4Nl, 0.08),
-    (Format::Iq4Xs, 0.08),
+    (Format::F16, 2.2e-4),
+    (Format::Bf16, 1.7e-3),
+    (Format::F8E4M3, 0.0275),
+    (Format::Q8_0, 0.0055),
+    (Format::Q4_0, 0.087),
+    (Format::Q4_1, 0.079),
+    (Format::Q5_0, 0.043),
+    (Format::Q5_1, 0.038),
+    (Format::Q2K, 0.275),
+    (Format::Q3K, 0.148),
+    (Format::Q4K, 0.0713),
+    (Format::Q5K, 0.0355),
+    (Format::Q6K, 0.0175),
+    (Format::Iq4Nl, 0.075),
+    (Format::Iq4Xs, 0.0755),
 ];
 
 #[test]
@@ -132,7 +133,6 @@ fn normal_weights_come_back_within_the_bound_of_their_format() {
                 continue; // without a scale, small weights are its subnormals
             }
             let error = relative_rmse(&load(format, &store(format, &x)), &x);
-            println!("{:8} {error:.5}", format.name());
             assert!(error <= bound, "{}: error {error:.5} above {bound}", format.name());
         }
     }
