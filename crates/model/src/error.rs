@@ -2,6 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::names::SCALE_SUFFIX;
+use fathom_kernels::quant::Format;
 use fathom_kernels::stored::MatrixError;
 use std::fmt;
 use std::path::PathBuf;
@@ -57,6 +58,11 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A directory of safetensors cannot hold this format.
+    Format {
+        /// What was asked for.
+        found: Format,
+    },
     /// Weights that were turned into another format cannot be dropped and read again.
     NotOnDisk,
 }
@@ -89,6 +95,12 @@ impl fmt::Display for Error {
                 "`{}` holds no reference values of this model: {problem}\nhint: the form is that of \
                  `golden/*/golden.json`",
                 path.display()
+            ),
+            Error::Format { found } => write!(
+                f,
+                "a directory of safetensors cannot hold `{}`\nhint: it can hold f32, f16, bf16 and fp8; \
+                 write a `.gguf` for the others",
+                found.name()
             ),
             Error::NotOnDisk => write!(
                 f,

@@ -8,7 +8,7 @@ use fathom_checkpoint::{Dtype, TensorSource, atomic, write_directory};
 use std::path::Path;
 
 /// Largest shard written, as the Hugging Face libraries do by default.
-const MAX_SHARD_BYTES: u64 = 5_000_000_000;
+pub(crate) const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 
 impl Model {
     /// Writes `config.json` and the weights into `dir`, which exists. `dtype` is that of the matrices;
@@ -16,9 +16,7 @@ impl Model {
     pub fn save(&self, dir: impl AsRef<Path>, dtype: TorchDtype) -> Result<(), Error> {
         let dir = dir.as_ref();
         let config = Config { torch_dtype: dtype, ..self.config.clone() };
-        let text = format!("{:#}\n", config.to_json());
-        atomic::write_atomic(dir.join("config.json"), |out| out.write_all(text.as_bytes()))
-            .map_err(Error::Checkpoint)?;
+        write_config(dir, &config)?;
         let tensors = names::tensors(&config).into_iter().map(|spec| {
             let dtype = match (dtype, spec.role) {
                 (_, Role::RouterBias) | (TorchDtype::Float32, _) => Dtype::F32,
@@ -40,6 +38,13 @@ impl Model {
             }
         }
     }
+}
+
+/// Writes `config.json` into a directory.
+pub(crate) fn write_config(dir: &Path, config: &Config) -> Result<(), Error> {
+    let text = format!("{:#}\n", config.to_json());
+    atomic::write_atomic(dir.join("config.json"), |out| out.write_all(text.as_bytes()))
+        .map_err(Error::Checkpoint)
 }
 
 /// Reads and checks `config.json` of a directory.

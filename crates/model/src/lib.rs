@@ -8,6 +8,7 @@ pub mod cache;
 pub mod config;
 pub mod cost;
 mod error;
+mod export;
 mod files;
 pub mod gguf;
 pub mod layer;
@@ -23,6 +24,7 @@ pub mod verify;
 
 pub use config::Config;
 pub use error::Error;
+pub use export::{DIRECTORY_FORMATS, export_directory, export_source};
 pub use fathom_tensor::Precision;
 pub use files::read_config;
 pub use load::{LoadOptions, Loaded, Source, requantized_format};

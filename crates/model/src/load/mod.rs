@@ -21,6 +21,7 @@ use fathom_kernels::stored::Matrix;
 use fathom_tensor::Weight;
 use std::path::Path;
 
+pub(crate) use requantize::FP8_BLOCK;
 pub use requantize::requantized_format;
 
 /// A checkpoint whose headers were read: what a model can be made of.
@@ -112,17 +113,6 @@ impl Source {
                 GgufTensorData::Matrix(matrix) => Stored::Matrix(matrix),
                 GgufTensorData::Vector(values) => Stored::Vector(values),
             }),
-        }
-    }
-
-    /// A matrix as it is stored, under its Hugging Face name. For converting a checkpoint.
-    pub fn matrix(&self, spec: &TensorSpec) -> Result<Matrix, Error> {
-        match self.read(&self.config, spec)? {
-            Stored::Matrix(matrix) => Ok(matrix),
-            Stored::Vector(values) => {
-                let n = values.len();
-                Ok(Matrix::from_f32(&values, 1, n, Format::F32).expect("a row of f32 always fits"))
-            }
         }
     }
 

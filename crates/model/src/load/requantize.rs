@@ -6,7 +6,7 @@ use fathom_kernels::stored::{Matrix, Scales, SharedBytes};
 use fathom_kernels::threads::run_chunks;
 
 /// Blocks of weights stored as FP8, as DeepSeek publishes them.
-const FP8_BLOCK: [usize; 2] = [128, 128];
+pub(crate) const FP8_BLOCK: [usize; 2] = [128, 128];
 
 /// The format that a matrix of this role and row length gets where `wanted` is asked for.
 ///
