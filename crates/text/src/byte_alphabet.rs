@@ -35,10 +35,10 @@ pub(crate) fn char_to_byte(c: char) -> Option<u8> {
     }
 }
 
-/// Writes `text` in the alphabet into `out`, which is cleared first.
-pub(crate) fn map_bytes(text: &str, out: &mut String) {
+/// Writes `bytes` in the alphabet into `out`, which is cleared first.
+pub(crate) fn map_bytes(bytes: &[u8], out: &mut String) {
     out.clear();
-    out.extend(text.bytes().map(|byte| BYTE_TO_CHAR[usize::from(byte)]));
+    out.extend(bytes.iter().map(|byte| BYTE_TO_CHAR[usize::from(*byte)]));
 }
 
 /// The bytes a token stands for; `None` if a character is outside the alphabet.

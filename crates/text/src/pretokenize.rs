@@ -2,7 +2,12 @@
 //!
 //! Each expression splits every piece of the one before; matches and the gaps between them both
 //! become pieces, which never join again. Reads the `pre_tokenizer` of a `tokenizer.json` as far
-//! as byte-level tokenizers use it.
+//! as byte-level tokenizers use it. Known expressions run as hand-written code (`class_run`,
+//! `words`), all others through `fancy-regex`.
+
+mod class_run;
+pub(crate) mod families;
+mod words;
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,36 +15,59 @@ use std::path::Path;
 use fancy_regex::Regex;
 use serde_json::Value;
 
-use crate::{Error, Result};
-
-/// The expression of GPT-2, which `ByteLevel` applies when `use_regex` is true.
-const GPT2_PATTERN: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+use crate::{Error, Result, tokenizer_json};
+use class_run::ClassRun;
+pub(crate) use words::{CODE, PROSE};
 
 /// A compiled sequence of expressions.
 #[derive(Debug)]
 pub(crate) struct Splitter {
-    stages: Vec<Regex>,
+    stages: Vec<Stage>,
 }
 
+#[derive(Debug)]
+struct Stage {
+    pattern: String,
+    matcher: Matcher,
+    behavior: Behavior,
+}
+
+enum Matcher {
+    Class(ClassRun),
+    Words(words::MatchAt),
+    Regex(Box<Regex>),
+}
+
+/// What becomes of a match: the `behavior` of a `Split` stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behavior {
+    Isolated,
+    Removed,
+    MergedWithPrevious,
+    MergedWithNext,
+    Contiguous,
+}
+
+const BEHAVIORS: [(&str, Behavior); 5] = [
+    ("Isolated", Behavior::Isolated),
+    ("Removed", Behavior::Removed),
+    ("MergedWithPrevious", Behavior::MergedWithPrevious),
+    ("MergedWithNext", Behavior::MergedWithNext),
+    ("Contiguous", Behavior::Contiguous),
+];
+
 impl Splitter {
-    /// Compiles patterns. Errors: `Pattern`.
+    /// Compiles patterns whose matches become pieces of their own. Errors: `Pattern`.
     pub(crate) fn new<'a>(
         path: &Path,
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Splitter> {
-        let compile = |pattern: &str| {
-            Regex::new(pattern).map_err(|source| Error::Pattern {
-                path: path.to_owned(),
-                pattern: pattern.to_owned(),
-                source: Box::new(source),
-            })
-        };
-        Ok(Splitter { stages: patterns.into_iter().map(compile).collect::<Result<_>>()? })
+        let isolated = |pattern| Stage::new(path, pattern, Behavior::Isolated, true);
+        Ok(Splitter { stages: patterns.into_iter().map(isolated).collect::<Result<_>>()? })
     }
 
-    /// Reads the `pre_tokenizer` of a file. Errors: `Unsupported` for any kind but `Split`
-    /// (isolated), `Digits` and, once at the end, `ByteLevel`; `Pattern`.
+    /// Reads the `pre_tokenizer` of a file. Errors: `Unsupported` for any kind but `Split`,
+    /// `Digits` and, once at the end, `ByteLevel`; `Pattern`.
     pub(crate) fn from_json(path: &Path, pre_tokenizer: &Value) -> Result<Splitter> {
         let refuse = |found: &Value, expected| Error::Unsupported {
             path: path.to_owned(),
@@ -58,66 +86,180 @@ impl Splitter {
         let Some((last, splits)) = stages.split_last() else {
             return Err(refuse(pre_tokenizer, "a `ByteLevel` stage at the end"));
         };
-        let mut patterns = Vec::new();
+        let mut read = Vec::new();
         for stage in splits {
-            let pattern = match stage["type"].as_str() {
-                Some("Split") => split_pattern(stage),
-                Some("Digits") if stage["individual_digits"] == true => Some(r"\p{N}".into()),
-                Some("Digits") => Some(r"\p{N}+".into()),
+            let (pattern, behavior) = match stage["type"].as_str() {
+                Some("Split") => split_stage(stage),
+                Some("Digits") if stage["individual_digits"] == true => {
+                    Some((r"\p{N}".into(), Behavior::Isolated))
+                }
+                Some("Digits") => Some((r"\p{N}+".into(), Behavior::Isolated)),
                 _ => None,
-            };
-            patterns.push(pattern.ok_or_else(|| refuse(stage, "an isolated `Split` or `Digits`"))?);
+            }
+            .ok_or_else(|| refuse(stage, "`Split` or `Digits`"))?;
+            read.push(Stage::new(path, &pattern, behavior, true)?);
         }
         if last["type"] != "ByteLevel" || last["add_prefix_space"] != false {
             return Err(refuse(last, "`ByteLevel` without a prefix space"));
         }
         if last["use_regex"] != false {
-            patterns.push(GPT2_PATTERN.to_owned());
+            read.push(Stage::new(path, words::GPT2, Behavior::Isolated, true)?);
         }
-        Splitter::new(path, patterns.iter().map(String::as_str))
+        Ok(Splitter { stages: read })
     }
 
-    /// Replaces `pieces` by the byte ranges of the pieces of `text`, in order, gapless.
-    pub(crate) fn split(&self, text: &str, pieces: &mut Vec<Range<usize>>) {
+    /// The same with the engine alone, to compare the hand-written splitters with.
+    #[cfg(test)]
+    pub(crate) fn with_engine_alone(&self) -> Splitter {
+        let again = |stage: &Stage| {
+            Stage::new(Path::new(""), &stage.pattern, stage.behavior, false).expect("compiled once")
+        };
+        Splitter { stages: self.stages.iter().map(again).collect() }
+    }
+
+    /// The expressions, if all their matches become pieces of their own.
+    pub(crate) fn isolated_patterns(&self) -> Option<Vec<&str>> {
+        let isolated = |stage: &Stage| stage.behavior == Behavior::Isolated;
+        let all = self.stages.iter().all(isolated);
+        all.then(|| self.stages.iter().map(|stage| stage.pattern.as_str()).collect())
+    }
+
+    /// The `Split` stages of a `tokenizer.json`, without the `ByteLevel` that ends them.
+    pub(crate) fn to_json(&self) -> Vec<String> {
+        let stage = |stage: &Stage| {
+            let behavior = BEHAVIORS.iter().find(|(_, known)| *known == stage.behavior);
+            tokenizer_json::split_stage(&stage.pattern, behavior.expect("the table holds all").0)
+        };
+        self.stages.iter().map(stage).collect()
+    }
+
+    /// Replaces `pieces` by the byte ranges of the pieces of `text`, in order, gapless unless a
+    /// stage removes its matches. `spare` is room to work in.
+    pub(crate) fn split(
+        &self,
+        text: &str,
+        pieces: &mut Vec<Range<usize>>,
+        spare: &mut Vec<Range<usize>>,
+    ) {
         pieces.clear();
         if !text.is_empty() {
             pieces.push(0..text.len());
         }
-        let mut refined = Vec::with_capacity(text.len() / 3);
         for stage in &self.stages {
+            spare.clear();
             for piece in pieces.drain(..) {
-                split_piece(stage, text, piece, &mut refined);
+                stage.split(text, piece, spare);
             }
-            std::mem::swap(pieces, &mut refined);
+            std::mem::swap(pieces, spare);
         }
     }
 }
 
-fn split_pattern(stage: &Value) -> Option<String> {
-    if stage["behavior"] != "Isolated" || stage["invert"] == true {
+impl Stage {
+    fn new(path: &Path, pattern: &str, behavior: Behavior, by_hand: bool) -> Result<Stage> {
+        // Compiled in any case: a pattern that the engine refuses must not pass.
+        let regex = Regex::new(pattern).map_err(|source| Error::Pattern {
+            path: path.to_owned(),
+            pattern: pattern.to_owned(),
+            source: Box::new(source),
+        })?;
+        let class = || ClassRun::from_pattern(pattern).map(Matcher::Class);
+        let known = || words::match_at(pattern).map(Matcher::Words).or_else(class);
+        let by_hand = if by_hand { known() } else { None };
+        let matcher = by_hand.unwrap_or_else(|| Matcher::Regex(Box::new(regex)));
+        Ok(Stage { pattern: pattern.to_owned(), matcher, behavior })
+    }
+
+    fn split(&self, text: &str, piece: Range<usize>, out: &mut Vec<Range<usize>>) {
+        if self.behavior != Behavior::Isolated {
+            return self.split_otherwise(text, piece, out);
+        }
+        let mut done = piece.start;
+        self.matcher.find_all(&text[piece.clone()], |start, end| {
+            let (start, end) = (piece.start + start, piece.start + end);
+            if done < start {
+                out.push(done..start);
+            }
+            out.push(start..end);
+            done = end;
+        });
+        if done < piece.end {
+            out.push(done..piece.end);
+        }
+    }
+
+    /// The rare behaviours, in which a match does not stand alone.
+    fn split_otherwise(&self, text: &str, piece: Range<usize>, out: &mut Vec<Range<usize>>) {
+        let mut parts: Vec<(Range<usize>, bool)> = Vec::new();
+        let mut done = piece.start;
+        self.matcher.find_all(&text[piece.clone()], |start, end| {
+            let (start, end) = (piece.start + start, piece.start + end);
+            if done < start {
+                parts.push((done..start, false));
+            }
+            parts.push((start..end, true));
+            done = end;
+        });
+        if done < piece.end {
+            parts.push((done..piece.end, false));
+        }
+        let first = out.len();
+        let mut before = None; // whether the part before was a match
+        for (range, is_match) in parts {
+            let joins = match self.behavior {
+                Behavior::MergedWithPrevious => is_match && before == Some(false),
+                Behavior::MergedWithNext => !is_match && before == Some(true),
+                Behavior::Contiguous => before == Some(is_match),
+                Behavior::Isolated | Behavior::Removed => false,
+            };
+            before = Some(is_match);
+            match out[first..].last_mut() {
+                Some(last) if joins => last.end = range.end,
+                _ if is_match && self.behavior == Behavior::Removed => {}
+                _ => out.push(range),
+            }
+        }
+    }
+}
+
+impl Matcher {
+    /// Calls `emit` with every match in `text` that is not empty. A piece is matched on its own:
+    /// expressions must not see what stands around it.
+    fn find_all(&self, text: &str, mut emit: impl FnMut(usize, usize)) {
+        match self {
+            Matcher::Class(class) => class.find_all(text, emit),
+            Matcher::Words(match_at) => words::find_all(*match_at, text, emit),
+            Matcher::Regex(regex) => {
+                // An error is a hit limit on backtracking; the rest then stays one piece.
+                for found in regex.find_iter(text).map_while(|found| found.ok()) {
+                    if found.start() < found.end() {
+                        emit(found.start(), found.end());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Matcher::Class(class) => class.fmt(f),
+            Matcher::Words(_) => f.write_str("Words"),
+            Matcher::Regex(_) => f.write_str("Regex"),
+        }
+    }
+}
+
+fn split_stage(stage: &Value) -> Option<(String, Behavior)> {
+    let (_, behavior) = BEHAVIORS.iter().find(|(name, _)| stage["behavior"] == *name)?;
+    if stage["invert"] == true {
         return None;
     }
     let pattern = &stage["pattern"];
     let literal = pattern["String"].as_str().map(|s| fancy_regex::escape(s).into_owned());
-    pattern["Regex"].as_str().map(str::to_owned).or(literal)
+    Some((pattern["Regex"].as_str().map(str::to_owned).or(literal)?, *behavior))
 }
 
-fn split_piece(stage: &Regex, text: &str, piece: Range<usize>, out: &mut Vec<Range<usize>>) {
-    let mut done = piece.start;
-    // A piece is matched on its own: expressions must not see what stands around it. An error
-    // is a hit limit on backtracking; the rest then stays one piece, as in the reference.
-    for found in stage.find_iter(&text[piece.clone()]).map_while(|found| found.ok()) {
-        let (start, end) = (piece.start + found.start(), piece.start + found.end());
-        if start == end {
-            continue;
-        }
-        if done < start {
-            out.push(done..start);
-        }
-        out.push(start..end);
-        done = end;
-    }
-    if done < piece.end {
-        out.push(done..piece.end);
-    }
-}
+#[cfg(test)]
+mod tests;

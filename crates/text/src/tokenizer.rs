@@ -1,37 +1,72 @@
-//! A byte-level BPE tokenizer read from a Hugging Face `tokenizer.json`.
+//! A byte-level BPE tokenizer, from a Hugging Face `tokenizer.json` or from the lists in a GGUF.
 //!
-//! Vocabulary, merges and added tokens are those of the `tokenizers` crate; pieces are cut here
-//! (see `pretokenize`), because alignments, which the crate keeps for every byte, cost most of
-//! the time and nothing here needs them. No BOS is ever added: formats write it themselves.
+//! Text is split at added tokens (`added`), brought into a normal form where the vocabulary wants
+//! one (`normalize`), cut into pieces (`pretokenize`) and merged inside them (`bpe`). All is our
+//! own, because alignments, which the `tokenizers` crate keeps for every byte, cost most of the
+//! time and nothing here needs them; tests hold it to that crate. No BOS is added unasked:
+//! formats write it themselves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
-use tokenizers::{
-    Model, ModelWrapper, NormalizedString, Normalizer, OffsetReferential, OffsetType,
-};
-
-use crate::byte_alphabet::{map_bytes, token_bytes};
+use crate::added::{AddedToken, AddedTokens, Part};
+use crate::bpe::Bpe;
+use crate::byte_alphabet::{char_to_byte, map_bytes, token_bytes};
+use crate::normalize::{self, Form};
+use crate::piece_cache::PieceCache;
 use crate::pretokenize::Splitter;
-use crate::{Error, Result};
+use crate::tokenizer_json::{self, Contents, File};
+use crate::{Error, Result, TokenizerConfig, special};
 
 /// Larger ids are refused; the largest real vocabulary has about 262,000 tokens.
 const MAX_ID: u32 = 1 << 22;
-/// Pieces longer than this are merged anew each time instead of being remembered.
-const MAX_CACHED_PIECE_BYTES: usize = 64;
+/// More workspaces than this are not kept.
+const MAX_CACHES: usize = 16;
+/// Begin tokens that a `tokenizer.json` may hold without saying what they are for.
+const BEGIN_TOKENS: [&str; 2] = [special::BOS, "<|begin_of_text|>"];
 
 /// Turns text into ids and back.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    added: AddedTokens,
     splitter: Splitter,
+    bpe: Bpe,
+    /// Tokens of the vocabulary by their written form, in the byte alphabet.
+    ids: HashMap<Box<str>, u32>,
     tokens: TokenTable,
-    /// Whether text changes before it is cut (an empty list of normalizers does nothing).
-    normalizes: bool,
-    json: Vec<u8>,
+    special: SpecialIds,
+    json: OnceLock<Vec<u8>>,
+    /// Workspaces that no thread is using. What they remember changes no result.
+    caches: Mutex<Vec<PieceCache>>,
+}
+
+/// Tokens with a part to play.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SpecialIds {
+    pub(crate) bos: Option<u32>,
+    pub(crate) eos: Option<u32>,
+    pub(crate) pad: Option<u32>,
+    pub(crate) add_bos: bool,
+}
+
+/// What a tokenizer is made of, wherever it came from.
+pub(crate) struct Parts {
+    /// For errors.
+    pub(crate) path: PathBuf,
+    /// The vocabulary has at least this many ids.
+    pub(crate) n_ids: usize,
+    /// Tokens in the byte alphabet.
+    pub(crate) vocab: Vec<(String, u32)>,
+    pub(crate) added: Vec<AddedToken>,
+    /// Tokens of single bytes beside the vocabulary.
+    pub(crate) bytes: Vec<(u8, u32)>,
+    pub(crate) merges: Vec<(String, String)>,
+    pub(crate) splitter: Splitter,
+    pub(crate) forms: Vec<Form>,
+    pub(crate) ignore_merges: bool,
+    pub(crate) special: SpecialIds,
 }
 
 /// Bytes of every id, in one buffer.
@@ -44,37 +79,61 @@ struct TokenTable {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, or the one in a directory.
+    /// Reads a `tokenizer.json`, or the one in a directory together with the
+    /// `tokenizer_config.json` beside it.
     ///
-    /// Errors: `Read`, and those of [`Tokenizer::from_bytes`].
+    /// Errors: `Read`, those of [`Tokenizer::from_bytes`] and of [`TokenizerConfig::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Tokenizer> {
-        let mut path = path.as_ref().to_owned();
-        if path.is_dir() {
-            path.push("tokenizer.json");
+        let path = path.as_ref();
+        let read = |path: &Path| {
+            fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+        };
+        if !path.is_dir() {
+            return from_json(path, read(path)?);
         }
-        let json = fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        from_json(&path, json)
+        let json_path = path.join("tokenizer.json");
+        let mut tokenizer = from_json(&json_path, read(&json_path)?)?;
+        if let Some(config) = TokenizerConfig::open(path)? {
+            tokenizer.apply_config(&config);
+        }
+        Ok(tokenizer)
     }
 
     /// Reads the content of a `tokenizer.json`.
     ///
-    /// Errors: `Json`, `Inconsistent`, `Unsupported`, `Pattern`, `TokenId`, `IdTooLarge`.
+    /// Errors: `Json`, `Unsupported`, `Pattern`, `Merge`, `TokenId`, `IdTooLarge`, `Inconsistent`.
     pub fn from_bytes(json: impl Into<Vec<u8>>) -> Result<Tokenizer> {
         from_json(Path::new("tokenizer.json"), json.into())
+    }
+
+    /// Takes over what a configuration says about begin, end and padding tokens. Names that the
+    /// vocabulary lacks change nothing.
+    pub fn apply_config(&mut self, config: &TokenizerConfig) {
+        let id = |name: &Option<String>| name.as_ref().and_then(|name| self.token_id(name));
+        let (bos, eos, pad) = (id(&config.bos_token), id(&config.eos_token), id(&config.pad_token));
+        let old = self.special;
+        self.special = SpecialIds {
+            bos: bos.or(old.bos),
+            eos: eos.or(old.eos),
+            pad: pad.or(old.pad),
+            add_bos: config.add_bos_token.unwrap_or(old.add_bos),
+        };
     }
 
     /// Ids of trusted text: added tokens inside it become their ids.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        self.encode_into(text, &mut PieceCache::default(), &mut ids);
+        self.with_cache(|cache| self.encode_into(text, cache, &mut ids));
         ids
     }
 
-    /// Ids of text that somebody else wrote: no added token is matched, so `<｜User｜>` in it is
-    /// ordinary characters.
+    /// Ids of text that somebody else wrote: `<｜User｜>` in it is ordinary characters.
+    ///
+    /// Of the added tokens only those are found that are text themselves: single characters such
+    /// as the `ü` of the LLM and Coder vocabularies, and words of letters and digits.
     pub fn encode_plain(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        self.encode_plain_into(text, &mut PieceCache::default(), &mut ids);
+        self.with_cache(|cache| self.encode_plain_into(text, cache, &mut ids));
         ids
     }
 
@@ -101,12 +160,34 @@ impl Tokenizer {
 
     /// The id of a token by its written form: an added token, or a token in the byte alphabet.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        let added = self.added.all();
+        let found = added.iter().find(|known| known.content == token).map(|known| known.id);
+        found.or_else(|| self.ids.get(token).copied())
     }
 
     /// The id of a special token. Errors: `MissingToken`.
     pub fn special_id(&self, token: &'static str) -> Result<u32> {
         self.token_id(token).ok_or(Error::MissingToken { token })
+    }
+
+    /// The token that begins a text, if the vocabulary has one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The token that ends a text, as the files say.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// The token that fills up batches, as the files say.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.special.pad
+    }
+
+    /// Whether the files want the begin token before plain text. Templates write their own.
+    pub fn adds_bos(&self) -> bool {
+        self.special.add_bos
     }
 
     /// Largest id plus one: the rows an embedding needs.
@@ -125,16 +206,18 @@ impl Tokenizer {
         self.tokens.special.get(id as usize).copied().unwrap_or(false)
     }
 
-    /// The content of the `tokenizer.json`, byte for byte as it was read or trained.
+    /// The content of the `tokenizer.json`, byte for byte as it was read or trained; written
+    /// anew for a vocabulary that came without one.
     pub fn json(&self) -> &[u8] {
-        &self.json
+        self.json.get_or_init(|| self.to_json().into_bytes())
     }
 
     /// Writes the `tokenizer.json`, through a temporary file beside it. Errors: `Write`.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written = fs::write(&temporary, &self.json).and_then(|()| fs::rename(&temporary, path));
+        let written =
+            fs::write(&temporary, self.json()).and_then(|()| fs::rename(&temporary, path));
         written.map_err(|source| {
             let _ = fs::remove_file(&temporary); // the first error is the one to report
             Error::Write { path: path.to_owned(), source }
@@ -142,42 +225,38 @@ impl Tokenizer {
     }
 
     fn encode_into(&self, text: &str, cache: &mut PieceCache, ids: &mut Vec<u32>) {
-        let added = self.inner.get_added_vocabulary();
-        let parts = added.extract_and_normalize(self.inner.get_normalizer(), text);
-        for (part, _, tokens) in parts.get_splits(OffsetReferential::Original, OffsetType::Byte) {
-            match tokens {
-                Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-                None => self.encode_part(part, cache, ids),
-            }
-        }
+        self.added.split(text, |part| self.encode_part(part, cache, ids));
     }
 
     fn encode_plain_into(&self, text: &str, cache: &mut PieceCache, ids: &mut Vec<u32>) {
-        let Some(normalizer) = self.inner.get_normalizer().filter(|_| self.normalizes) else {
-            return self.encode_part(text, cache, ids);
-        };
-        let mut normalized = NormalizedString::from(text);
-        normalizer.normalize(&mut normalized).expect("checked when opened: unicode forms only");
-        self.encode_part(normalized.get(), cache, ids);
+        self.added.split_plain(text, |part| self.encode_part(part, cache, ids));
     }
 
-    /// Encodes normalised text that holds no added token.
-    fn encode_part(&self, text: &str, cache: &mut PieceCache, ids: &mut Vec<u32>) {
-        self.splitter.split(text, &mut cache.pieces);
-        for range in std::mem::take(&mut cache.pieces) {
-            let piece = &text[range];
-            if let Some(known) = cache.known.get(piece) {
-                ids.extend_from_slice(known);
-                continue;
-            }
-            map_bytes(piece, &mut cache.mapped);
-            let tokens = self.inner.get_model().tokenize(&cache.mapped);
-            let tokens = tokens.expect("checked when opened: without `unk_token` nothing fails");
-            let start = ids.len();
-            ids.extend(tokens.iter().map(|token| token.id));
-            if piece.len() <= MAX_CACHED_PIECE_BYTES {
-                cache.known.insert(piece.into(), ids[start..].into());
-            }
+    fn encode_part(&self, part: Part<'_>, cache: &mut PieceCache, ids: &mut Vec<u32>) {
+        let text = match part {
+            Part::Token(id) => return ids.push(id),
+            Part::Text(text) => text,
+        };
+        let (mut pieces, mut spare) =
+            (std::mem::take(&mut cache.pieces), std::mem::take(&mut cache.spare));
+        self.splitter.split(text, &mut pieces, &mut spare);
+        for range in pieces.drain(..) {
+            cache.encode(&self.bpe, &text.as_bytes()[range], ids);
+        }
+        (cache.pieces, cache.spare) = (pieces, spare);
+    }
+
+    /// Lends a workspace to `work`, one that knows earlier texts if there is one.
+    fn with_cache(&self, work: impl FnOnce(&mut PieceCache)) {
+        // A thread that panicked leaves the list itself whole.
+        let caches = || self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = caches().pop();
+        let mut cache = kept.unwrap_or_else(PieceCache::new);
+        work(&mut cache);
+        cache.forget_room();
+        let mut caches = caches();
+        if caches.len() < MAX_CACHES {
+            caches.push(cache);
         }
     }
 
@@ -187,13 +266,15 @@ impl Tokenizer {
         encode: fn(&Tokenizer, &str, &mut PieceCache, &mut Vec<u32>),
     ) -> Vec<Vec<u32>> {
         let encode_all = |texts: &[S]| -> Vec<Vec<u32>> {
-            let mut cache = PieceCache::default();
-            let one = |text: &S| {
-                let mut ids = Vec::new();
-                encode(self, text.as_ref(), &mut cache, &mut ids);
-                ids
-            };
-            texts.iter().map(one).collect()
+            let mut ids = Vec::new();
+            self.with_cache(|cache| {
+                for text in texts {
+                    let mut own = Vec::new();
+                    encode(self, text.as_ref(), cache, &mut own);
+                    ids.push(own);
+                }
+            });
+            ids
         };
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         let shares = shares_by_bytes(texts, n_threads);
@@ -217,14 +298,6 @@ impl Tokenizer {
     }
 }
 
-/// What one thread remembers while it encodes.
-#[derive(Default)]
-struct PieceCache {
-    known: HashMap<Box<str>, Box<[u32]>>,
-    pieces: Vec<Range<usize>>,
-    mapped: String,
-}
-
 /// Cuts `texts` into at most `n` runs of about equally many bytes.
 fn shares_by_bytes<S: AsRef<str>>(mut texts: &[S], n: usize) -> Vec<&[S]> {
     let mut left: usize = texts.iter().map(|text| text.as_ref().len() + 1).sum();
@@ -246,114 +319,168 @@ fn shares_by_bytes<S: AsRef<str>>(mut texts: &[S], n: usize) -> Vec<&[S]> {
     shares
 }
 
-/// The parts of the file that are checked before the `tokenizers` crate reads it.
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    #[serde(default)]
-    normalizer: Value,
-    pre_tokenizer: Value,
-    decoder: Value,
-    model: FileModel,
-}
+impl Tokenizer {
+    /// Errors: `IdTooLarge`, `TokenId`, `Merge`, `Inconsistent`.
+    pub(crate) fn from_parts(parts: Parts) -> Result<Tokenizer> {
+        let tokens = token_table(&parts)?;
+        let mut ids: HashMap<Box<str>, u32> = HashMap::with_capacity(parts.vocab.len());
+        ids.extend(parts.vocab.into_iter().map(|(token, id)| (token.into_boxed_str(), id)));
+        for token in &parts.added {
+            let expected = ids.get(token.content.as_str()).copied();
+            if expected.is_some_and(|expected| expected != token.id) {
+                let (path, found) = (parts.path, token.id);
+                return Err(Error::TokenId { path, token: token.content.clone(), found, expected });
+            }
+        }
+        let mut joined = String::new();
+        let mut merges = Vec::with_capacity(parts.merges.len());
+        for (index, (left, right)) in parts.merges.into_iter().enumerate() {
+            joined.clear();
+            joined.extend([left.as_str(), right.as_str()]);
+            let known = |text: &str| ids.get(text).copied();
+            match (known(&left), known(&right), known(&joined)) {
+                (Some(left), Some(right), Some(result)) => merges.push((left, right, result)),
+                _ => return Err(Error::Merge { path: parts.path, index, left, right }),
+            }
+        }
+        let mut bytes = parts.bytes;
+        bytes.extend(ids.iter().filter_map(|(token, id)| {
+            let mut chars = token.chars();
+            let byte = char_to_byte(chars.next()?)?;
+            chars.next().is_none().then_some((byte, *id))
+        }));
+        let whole = parts.ignore_merges.then(|| {
+            // A piece of text must never become a mark of structure.
+            let added: HashSet<u32> = parts.added.iter().map(|token| token.id).collect();
+            let tokens = ids.iter().filter(|(_, id)| !added.contains(id));
+            tokens.filter_map(|(t, id)| Some((token_bytes(t)?.into(), *id))).collect()
+        });
+        Ok(Tokenizer {
+            bpe: Bpe::new(bytes, &merges, whole),
+            added: AddedTokens::new(parts.added, parts.forms).map_err(|source| {
+                Error::Inconsistent { path: parts.path, source: source.into() }
+            })?,
+            splitter: parts.splitter,
+            ids,
+            tokens,
+            special: parts.special,
+            json: OnceLock::new(),
+            caches: Mutex::new(Vec::new()),
+        })
+    }
 
-#[derive(Deserialize)]
-struct AddedToken {
-    id: u32,
-    content: String,
-    special: bool,
-}
+    pub(crate) fn splitter(&self) -> &Splitter {
+        &self.splitter
+    }
 
-#[derive(Deserialize)]
-struct FileModel {
-    #[serde(rename = "type", default)]
-    kind: Option<String>,
-    #[serde(default)]
-    dropout: Value,
-    #[serde(default)]
-    unk_token: Value,
-    #[serde(default)]
-    byte_fallback: bool,
-    vocab: HashMap<String, u32>,
+    pub(crate) fn bpe(&self) -> &Bpe {
+        &self.bpe
+    }
+
+    pub(crate) fn added_tokens(&self) -> &[AddedToken] {
+        self.added.all()
+    }
+
+    /// The merges in the byte alphabet, the most urgent first.
+    pub(crate) fn merge_texts(&self) -> Vec<(String, String)> {
+        let merges = self.bpe.merges();
+        merges.into_iter().map(|(left, right)| (self.mapped(left), self.mapped(right))).collect()
+    }
+
+    /// A token of the vocabulary in the byte alphabet.
+    fn mapped(&self, id: u32) -> String {
+        let mut text = String::new();
+        map_bytes(self.id_to_bytes(id).unwrap_or(&[]), &mut text);
+        text
+    }
+
+    fn to_json(&self) -> String {
+        let mut vocab: Vec<(String, u32)> =
+            self.ids.iter().map(|(token, id)| (token.to_string(), *id)).collect();
+        vocab.sort_unstable_by_key(|(_, id)| *id);
+        let bos = self.special.bos.filter(|_| self.special.add_bos);
+        let first_token = bos.and_then(|id| {
+            let token = self.added.all().iter().find(|token| token.id == id)?;
+            Some((token.content.as_str(), id))
+        });
+        tokenizer_json::write(&Contents {
+            added_tokens: self.added.all(),
+            normalizer: normalize::to_json(self.added.forms()).to_string(),
+            splits: self.splitter.to_json(),
+            first_token,
+            ignore_merges: self.bpe.ignores_merges(),
+            vocab,
+            merges: self.merge_texts(),
+        })
+    }
 }
 
 fn from_json(path: &Path, content: Vec<u8>) -> Result<Tokenizer> {
-    let file: File = serde_json::from_slice(&content)
-        .map_err(|source| Error::Json { path: path.to_owned(), source })?;
-    check_kind(path, &file)?;
+    let file = File::read(path, &content)?;
     let splitter = Splitter::from_json(path, &file.pre_tokenizer)?;
-    let tokens = token_table(path, &file)?;
-    let inner = tokenizers::Tokenizer::from_bytes(&content)
-        .map_err(|source| Error::Inconsistent { path: path.to_owned(), source })?;
-    for token in &file.added_tokens {
-        let expected = inner.token_to_id(&token.content);
-        if expected != Some(token.id) {
-            let (path, found) = (path.to_owned(), token.id);
-            return Err(Error::TokenId { path, token: token.content.clone(), found, expected });
-        }
-    }
-    assert!(matches!(inner.get_model(), ModelWrapper::BPE(_)), "the kind was checked before");
-    let normalizes = !file.normalizer.is_null() && file.normalizer["normalizers"] != json!([]);
-    Ok(Tokenizer { inner, splitter, tokens, normalizes, json: content })
+    let first_token = file.first_token().map(str::to_owned);
+    let id_of = |name: &str| {
+        let added = file.added_tokens.iter().find(|token| token.content == name);
+        added.map(|token| token.id).or_else(|| file.model.vocab.get(name).copied())
+    };
+    let begin = first_token.as_deref().into_iter().chain(BEGIN_TOKENS);
+    let special = SpecialIds {
+        bos: begin.filter_map(id_of).next(),
+        eos: id_of(special::EOS),
+        pad: id_of(special::PAD),
+        add_bos: first_token.is_some(),
+    };
+    let tokenizer = Tokenizer::from_parts(Parts {
+        path: path.to_owned(),
+        n_ids: 0,
+        vocab: file.model.vocab.into_iter().collect(),
+        added: file.added_tokens,
+        bytes: Vec::new(),
+        merges: file.model.merges.into_iter().map(|merge| (merge.0, merge.1)).collect(),
+        splitter,
+        forms: normalize::from_json(&file.normalizer).unwrap_or_default(),
+        ignore_merges: file.model.ignore_merges,
+        special,
+    })?;
+    tokenizer.json.set(content).expect("a new tokenizer has no file yet");
+    Ok(tokenizer)
 }
 
-/// Refuses what is not a deterministic byte-level BPE.
-fn check_kind(path: &Path, file: &File) -> Result<()> {
-    let refuse = |part, found: String, expected| {
-        Err(Error::Unsupported { path: PathBuf::from(path), part, found, expected })
-    };
-    let is_form =
-        |stage: &Value| matches!(stage["type"].as_str(), Some("NFC" | "NFD" | "NFKC" | "NFKD"));
-    let normalizer_fits = match file.normalizer["normalizers"].as_array() {
-        Some(stages) => stages.iter().all(is_form),
-        None => file.normalizer.is_null() || is_form(&file.normalizer),
-    };
-    if !normalizer_fits {
-        return refuse("normalizer", file.normalizer.to_string(), "none or a unicode form");
-    }
-    if file.decoder["type"] != "ByteLevel" {
-        return refuse("decoder", file.decoder.to_string(), "`ByteLevel`");
-    }
-    let model = &file.model;
-    match &model.kind {
-        Some(kind) if kind != "BPE" => return refuse("model", format!("`{kind}`"), "`BPE`"),
-        _ => {}
-    }
-    if !model.unk_token.is_null() || model.byte_fallback {
-        return refuse("model", "one with an unknown token".into(), "one where bytes suffice");
-    }
-    if !(model.dropout.is_null() || model.dropout == 0.0) {
-        return refuse("model.dropout", model.dropout.to_string(), "none");
-    }
-    Ok(())
-}
-
-fn token_table(path: &Path, file: &File) -> Result<TokenTable> {
+fn token_table(parts: &Parts) -> Result<TokenTable> {
     // Sorted by id, so that the buffer is the same every time. An added token comes after the
     // vocabulary's entry of the same id and replaces it: its content is text, not byte alphabet.
     let mut tokens: Vec<(u32, bool, bool, &str)> = Vec::new();
-    tokens.extend(file.model.vocab.iter().map(|(text, id)| (*id, false, false, text.as_str())));
-    tokens.extend(file.added_tokens.iter().map(|t| (t.id, true, t.special, t.content.as_str())));
+    tokens.extend(parts.vocab.iter().map(|(text, id)| (*id, false, false, text.as_str())));
+    tokens.extend(parts.added.iter().map(|t| (t.id, true, t.special, t.content.as_str())));
     tokens.sort_unstable();
-    let n_ids = match tokens.last() {
-        Some((id, _, _, text)) if *id >= MAX_ID => {
-            let (path, token) = (path.to_owned(), (*text).to_owned());
-            return Err(Error::IdTooLarge { path, token, found: *id, limit: MAX_ID - 1 });
-        }
-        Some((id, ..)) => *id as usize + 1,
-        None => 0,
-    };
+    let largest = tokens.last().map_or((0, ""), |(id, _, _, text)| (*id, *text));
+    let n_ids = parts.n_ids.max(if tokens.is_empty() { 0 } else { largest.0 as usize + 1 });
+    if n_ids > MAX_ID as usize {
+        let (path, token) = (parts.path.clone(), largest.1.to_owned());
+        let found = (n_ids - 1).min(u32::MAX as usize) as u32;
+        return Err(Error::IdTooLarge { path, token, found, limit: MAX_ID - 1 });
+    }
     let mut table =
         TokenTable { bytes: Vec::new(), ranges: vec![0..0; n_ids], special: vec![false; n_ids] };
+    for (byte, id) in &parts.bytes {
+        table.put(*id, &[*byte]);
+    }
     for (id, added, special, text) in tokens {
-        let mapped = if added { None } else { token_bytes(text) };
-        let start = table.bytes.len() as u32;
-        table.bytes.extend(mapped.unwrap_or_else(|| text.as_bytes().to_vec()));
-        table.ranges[id as usize] = start..table.bytes.len() as u32;
+        match token_bytes(text).filter(|_| !added) {
+            Some(bytes) => table.put(id, &bytes),
+            None => table.put(id, text.as_bytes()),
+        }
         table.special[id as usize] = special;
     }
     Ok(table)
+}
+
+impl TokenTable {
+    fn put(&mut self, id: u32, bytes: &[u8]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend(bytes);
+        self.ranges[id as usize] = start..self.bytes.len() as u32;
+    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::path::Path;
 
+use crate::added::AddedToken;
 use crate::byte_alphabet::BYTE_TO_CHAR;
-use crate::pretokenize::Splitter;
+use crate::pretokenize::{CODE, PROSE, Splitter};
 use crate::special;
+use crate::tokenizer_json::{self, Contents, split_stage};
 use crate::{Error, Result, Tokenizer};
 
 /// No token grows longer: without spaces between words, Chinese text from templates would
@@ -33,16 +35,8 @@ impl PretokenizerStyle {
     /// The expressions, in the order in which they split.
     pub fn patterns(self) -> &'static [&'static str] {
         match self {
-            PretokenizerStyle::DigitWords => &[
-                r"\p{N}",
-                r"[一-龥぀-ゟ゠-ヿ]+",
-                r" ?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]+|[^\S\r\n]+",
-            ],
-            PretokenizerStyle::Code => &[
-                r"\p{N}",
-                r"[一-龥぀-ゟ゠-ヿ]+",
-                r" ?[\p{L}\p{M}_]+| ?[^\s\p{L}\p{M}_]+|[\r\n]+|[^\S\r\n]+",
-            ],
+            PretokenizerStyle::DigitWords => &[r"\p{N}", r"[一-龥぀-ゟ゠-ヿ]+", PROSE],
+            PretokenizerStyle::Code => &[r"\p{N}", r"[一-龥぀-ゟ゠-ヿ]+", CODE],
         }
     }
 }
@@ -104,9 +98,9 @@ fn special_tokens(settings: &BpeSettings) -> Result<Vec<String>> {
 /// Every distinct piece of two bytes or more and how often it occurs, sorted.
 fn count_words(documents: impl Iterator<Item = String>, splitter: &Splitter) -> Vec<(String, u64)> {
     let mut counts: HashMap<String, u64> = HashMap::new();
-    let mut pieces = Vec::new();
+    let (mut pieces, mut spare) = (Vec::new(), Vec::new());
     for document in documents {
-        splitter.split(&document, &mut pieces);
+        splitter.split(&document, &mut pieces, &mut spare);
         for piece in pieces.iter().map(|range| &document[range.clone()]) {
             match counts.get_mut(piece) {
                 Some(count) => *count += 1,
@@ -250,81 +244,30 @@ fn replace_pair(word: &[u32], pair: Pair, id: u32) -> Vec<u32> {
     out
 }
 
-/// The file as text. Written by hand because the order of a generic JSON map depends on the
-/// features other crates switch on, and equal training must give equal bytes.
+/// The file: its layout is that of every `tokenizer.json` written here.
 fn tokenizer_json(
     specials: &[String],
     tokens: &[String],
     merges: &[Pair],
     style: PretokenizerStyle,
 ) -> String {
-    let added = specials.iter().enumerate().map(|(id, content)| {
-        let (content, special) = (quoted(content), !special::is_visible(content));
-        format!(
-            "    {{\"id\": {id}, \"content\": {content}, \"single_word\": false, \"lstrip\": false, \
-             \"rstrip\": false, \"normalized\": false, \"special\": {special}}}"
-        )
-    });
-    let splits = style.patterns().iter().map(|pattern| {
-        format!(
-            "      {{\"type\": \"Split\", \"pattern\": {{\"Regex\": {}}}, \"behavior\": \"Isolated\", \
-             \"invert\": false}}",
-            quoted(pattern)
-        )
-    });
-    let vocab =
-        tokens.iter().enumerate().map(|(id, token)| format!("      {}: {id}", quoted(token)));
-    let merges = merges.iter().map(|pair| {
-        let [left, right] = [pair.0, pair.1].map(|id| quoted(&tokens[id as usize]));
-        format!("      [{left}, {right}]")
-    });
-    format!(
-        r#"{{
-  "version": "1.0",
-  "truncation": null,
-  "padding": null,
-  "added_tokens": [
-{}
-  ],
-  "normalizer": null,
-  "pre_tokenizer": {{
-    "type": "Sequence",
-    "pretokenizers": [
-{},
-      {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}}
-    ]
-  }},
-  "post_processor": {{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}},
-  "decoder": {{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}},
-  "model": {{
-    "type": "BPE",
-    "dropout": null,
-    "unk_token": null,
-    "continuing_subword_prefix": null,
-    "end_of_word_suffix": null,
-    "fuse_unk": false,
-    "byte_fallback": false,
-    "ignore_merges": false,
-    "vocab": {{
-{}
-    }},
-    "merges": [
-{}
-    ]
-  }}
-}}
-"#,
-        lines(added),
-        lines(splits),
-        lines(vocab),
-        lines(merges),
-    )
-}
-
-fn lines(items: impl Iterator<Item = String>) -> String {
-    items.collect::<Vec<_>>().join(",\n")
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a string always serialises")
+    let added = |(id, content): (usize, &String)| AddedToken {
+        id: id as u32,
+        content: content.clone(),
+        single_word: false,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+        special: !special::is_visible(content),
+    };
+    let text = |id: u32| tokens[id as usize].clone();
+    tokenizer_json::write(&Contents {
+        added_tokens: &specials.iter().enumerate().map(added).collect::<Vec<_>>(),
+        normalizer: "null".into(),
+        splits: style.patterns().iter().map(|p| split_stage(p, "Isolated")).collect(),
+        first_token: None,
+        ignore_merges: false,
+        vocab: tokens.iter().enumerate().map(|(id, token)| (token.clone(), id as u32)).collect(),
+        merges: merges.iter().map(|pair| (text(pair.0), text(pair.1))).collect(),
+    })
 }

@@ -26,7 +26,7 @@ fn other_kinds_are_refused_by_name() {
         "\"decoder\": {\"type\": \"WordPiece\"",
         "`decoder`",
     );
-    check("\"behavior\": \"Isolated\"", "\"behavior\": \"Removed\"", "`pre_tokenizer`");
+    check("\"behavior\": \"Isolated\"", "\"behavior\": \"Sideways\"", "`pre_tokenizer`");
     check("{\"Regex\": \" ?", "{\"Regex\": \"(?", "bad pattern");
     check("\"add_prefix_space\": false", "\"add_prefix_space\": true", "prefix space");
     check("{\"id\": 0,", "{\"id\": 9,", "token `<｜begin▁of▁sentence｜>` has id 9");

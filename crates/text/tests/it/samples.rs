@@ -32,3 +32,30 @@ pub(crate) fn tokenizer() -> &'static Tokenizer {
         train_bpe(documents(), &settings(PretokenizerStyle::DigitWords, 500)).unwrap()
     })
 }
+
+/// A seeded generator of awkward text.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n
+    }
+
+    /// Up to `n` runs of characters of all planes, the usual ones more often.
+    pub(crate) fn text(&mut self, n: u64) -> String {
+        const USUAL: &str =
+            "  \n\r\t\u{a0}aetZé'süöÿ中文かカー가0９½.,!?_<>{}|｜🙂\u{301}\u{200d}\u{0}";
+        let usual: Vec<char> = USUAL.chars().collect();
+        let mut text = String::new();
+        for _ in 0..self.below(n) {
+            let c = match self.below(6) {
+                0 => char::from_u32(self.below(0x11_0000) as u32).unwrap_or('\u{fffd}'),
+                1 => char::from_u32(self.below(0x250) as u32).unwrap_or(' '),
+                _ => usual[self.below(usual.len() as u64) as usize],
+            };
+            text.extend(std::iter::repeat_n(c, 1 + self.below(3) as usize));
+        }
+        text
+    }
+}
