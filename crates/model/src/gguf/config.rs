@@ -4,8 +4,8 @@
 //! everything with latent attention, V2 and V3 told apart by the gate. What older converters left
 //! out is filled in and reported as an [`Assumption`].
 
-use fathom_checkpoint::gguf::{Gguf, Value};
-use fathom_kernels::quant::{Format, dequantize};
+use fathom_checkpoint::gguf::{Gguf, Problem, Value};
+use fathom_kernels::quant::dequantize;
 
 use super::assumption::Assumption;
 use crate::config::{
@@ -368,7 +368,7 @@ fn rope_scaling(keys: &mut Keys<'_>, config: &Config) -> Result<Option<RopeScali
         (Some("yarn"), Some(factor)) => Some(yarn(keys, factor)?),
         (Some("linear" | "yarn"), None) => {
             let key = keys.key("rope.scaling.factor");
-            return Err(keys.gguf.needed::<f64>(&key, None).map(|_| ()).unwrap_err().into());
+            return Err(keys.gguf.fail(Problem::MissingKey { key }).into());
         }
         (Some(other), _) => {
             let hint = "known are `none`, `linear` and `yarn`";
@@ -407,39 +407,52 @@ fn yarn(keys: &mut Keys<'_>, factor: f64) -> Result<RopeScaling, Error> {
     })
 }
 
-/// Divisors of the frequencies, as the converter writes them for llama3 scaling: the low and high
-/// ends of every release, its original length, and the factor that the lowest frequency shows.
+/// Divisors of the frequencies, as the converter writes them for llama3 scaling. They show the
+/// factor (of the lowest frequency) and, between the ends 1 and 4 of every release, the original length.
 fn llama3(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>, Error> {
     let tensor = gguf.tensor(ROPE_FREQS)?;
     tensor.expect_shape(&[config.head_dim / 2])?;
     let mut divisors = vec![0.0; tensor.n_elements()];
-    match tensor.format()? {
-        format @ (Format::F32 | Format::F16 | Format::Bf16) => {
-            dequantize(format, tensor.bytes()?, &mut divisors);
-        }
-        other => {
-            let hint = "a table of frequencies is f32";
-            return Err(unsupported(gguf, ROPE_FREQS, other.name().to_owned(), hint));
-        }
-    }
-    let factor = divisors.last().copied().map_or(1.0, f64::from);
+    dequantize(tensor.format()?, tensor.bytes()?, &mut divisors);
     if divisors.iter().all(|x| *x == 1.0) {
         return Ok(None);
     }
-    let scaling = RopeScaling::Llama3 {
+    let factor = divisors.last().copied().map_or(1.0, f64::from);
+    let scaling = |original: f64| RopeScaling::Llama3 {
         factor,
-        low_freq_factor: 1.0,
-        high_freq_factor: 4.0,
-        original_max_position_embeddings: 8192,
+        low_freq_factor: LLAMA3_ENDS[0],
+        high_freq_factor: LLAMA3_ENDS[1],
+        original_max_position_embeddings: original as usize, // refused by the check if absurd
     };
-    let expected = llama3_divisors(config, scaling);
-    let close = |(a, b): (&f32, f32)| ((a - b) / b).abs() < 1e-4;
-    if factor.is_finite() && divisors.iter().zip(expected).all(close) {
+    let close = |(found, expected): (&f32, f32)| ((found - expected) / expected).abs() < 1e-4;
+    let fits = |scaling: &RopeScaling| {
+        let expected = llama3_divisors(config, *scaling);
+        factor.is_finite() && divisors.iter().zip(expected).all(close)
+    };
+    let lengths = original_lengths(config, &divisors, factor);
+    if let Some(scaling) = lengths.into_iter().map(scaling).find(fits) {
         return Ok(Some(scaling));
     }
     let found = format!("{:?}", &divisors[..divisors.len().min(6)]);
-    let hint = "only llama3 scaling with low 1, high 4 and original length 8192 is recognised";
+    let hint = "only llama3 scaling between 1 and 4 turns of its original length is recognised";
     Err(unsupported(gguf, ROPE_FREQS, found, hint))
+}
+
+/// Turns between which frequencies are blended, in every release with this scaling.
+const LLAMA3_ENDS: [f64; 2] = [1.0, 4.0];
+
+/// Original lengths that the divisors allow, the likeliest first. One between 1 and the factor
+/// tells the length; without any, several lengths mean the same.
+fn original_lengths(config: &Config, divisors: &[f32], factor: f64) -> Vec<f64> {
+    let Some(i) = divisors.iter().position(|d| *d > 1.0 && f64::from(*d) < factor) else {
+        return [13].into_iter().chain(1..24).map(|bits| f64::from(1u32 << bits)).collect();
+    };
+    // The inverse of the ramp: 1/d = (1 - t)/factor + t, over turns of the original length.
+    let kept = 1.0 / f64::from(divisors[i]);
+    let t = (kept - 1.0 / factor) / (1.0 - 1.0 / factor);
+    let turns = LLAMA3_ENDS[0] + t * (LLAMA3_ENDS[1] - LLAMA3_ENDS[0]);
+    let frequency = config.rope_theta.powf(-2.0 * i as f64 / config.head_dim as f64);
+    vec![(turns * 2.0 * std::f64::consts::PI / frequency).round()]
 }
 
 /// What `scaling` divides each frequency by.

@@ -12,7 +12,7 @@ use super::config::{ROPE_FREQS, llama3_divisors};
 use super::metadata::{Vocabulary, metadata};
 use super::names::{GgufPlace, places};
 use super::permute::half_split_to_interleaved;
-use crate::config::{Attention, Config, Family, RopeScaling};
+use crate::config::{Attention, Config, ConfigError, Family, RopeScaling};
 use crate::error::Error;
 use crate::names::{self, Role, TensorSpec};
 
@@ -37,7 +37,7 @@ struct Export<'a> {
 /// where a row fits ([`export_format`]). Norms, biases and routers are written as f32. The MTP
 /// layers of `config` are written too: set `num_nextn_predict_layers` to 0 for programs that
 /// refuse them.
-/// Errors: those of `source`, and of writing.
+/// Errors: what GGUF has no words for, those of `source`, and of writing.
 pub fn export(
     config: &Config,
     name: &str,
@@ -47,10 +47,43 @@ pub fn export(
     prefix: impl AsRef<Path>,
     max_bytes: u64,
 ) -> Result<Vec<PathBuf>, Error> {
-    config.check().map_err(Error::Config)?;
+    config.check().and_then(|()| check_expressible(config)).map_err(Error::Config)?;
+    let n_tokens = vocabulary.map_or(0, |vocabulary| vocabulary.tokens.len());
+    if n_tokens > config.vocab_size {
+        return Err(Error::Config(ConfigError::Exceeds {
+            field: "tokens of the vocabulary",
+            value: n_tokens,
+            limit_field: "vocab_size",
+            limit: config.vocab_size,
+            hint: "the tokenizer belongs to another model",
+        }));
+    }
     let words = metadata(config, name, vocabulary, format);
     let export = Export { config, source };
     write_split(prefix, &words, export.tensors(format), max_bytes)
+}
+
+/// Refuses what other programs would compute differently for want of a word.
+fn check_expressible(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |field: &str, found: String, hint| {
+        Err(ConfigError::Unsupported { field: field.to_owned(), found, hint })
+    };
+    if config.moe_layer_freq != 1 && config.n_routed_experts.is_some() {
+        let hint = "gguf has no word for it; every release has 1";
+        return refuse("moe_layer_freq", config.moe_layer_freq.to_string(), hint);
+    }
+    if let Some(RopeScaling::Yarn { mscale, mscale_all_dim, .. }) = config.rope_scaling {
+        let latent = config.kv_lora_rank.is_some();
+        if latent && mscale != mscale_all_dim {
+            let hint = "gguf has one word for both `mscale`s, which are equal in every release";
+            return refuse("rope_scaling.mscale", mscale.to_string(), hint);
+        }
+        if !latent && (mscale, mscale_all_dim) != (1.0, 0.0) {
+            let hint = "gguf knows `mscale` in latent attention only";
+            return refuse("rope_scaling.mscale", mscale.to_string(), hint);
+        }
+    }
+    Ok(())
 }
 
 /// The format in which a tensor is written where `wanted` is asked for: f32 for what is no large
@@ -142,7 +175,8 @@ impl<'a> Export<'a> {
     /// Writes one tensor as `format`, rows of q and k in the order of the architecture.
     fn put(&self, spec: &TensorSpec, format: Format, sink: &mut Sink<'_>) -> Result<(), Error> {
         let heads = self.permuted_heads(spec);
-        let n_in = *spec.shape.last().expect("every tensor has a shape");
+        // A row of a vector is one element.
+        let n_in = if spec.shape.len() == 1 { 1 } else { spec.shape[1] };
         match (self.source)(spec)? {
             ExportSource::Stored(matrix)
                 if matrix.format == format && matrix.scales().is_none() =>
@@ -159,8 +193,7 @@ impl<'a> Export<'a> {
             values => {
                 let mut values = values.into_f32();
                 if let Some(n) = heads {
-                    let row = if spec.shape.len() == 1 { 1 } else { n_in };
-                    values = half_split_to_interleaved(&values, n, row);
+                    values = half_split_to_interleaved(&values, n, n_in);
                 }
                 put_values(&values, format, sink)?;
             }

@@ -153,9 +153,11 @@ fn is_table(tensor: &GgufTensor<'_>) -> bool {
 
 /// What the file holds, under the names of the releases: for [`crate::survey::survey`].
 ///
-/// A `kv_b_proj` in two parts counts the bytes of both; what has no place keeps its own name.
+/// A `kv_b_proj` in two parts counts the bytes of both, a tensor that stands for two releases' ones
+/// counts once; what has no place keeps its own name.
 pub fn stored_tensors(gguf: &Gguf, config: &Config) -> Vec<StoredTensor> {
     let mut stored = Vec::new();
+    let mut counted = BTreeSet::new();
     for spec in names::tensors(config) {
         let place = places(&spec)
             .into_iter()
@@ -163,7 +165,9 @@ pub fn stored_tensors(gguf: &Gguf, config: &Config) -> Vec<StoredTensor> {
         let Some(place) = place else { continue };
         let tensors: Vec<GgufTensor<'_>> =
             place.names().into_iter().filter_map(|name| gguf.tensor(name).ok()).collect();
-        let bytes = tensors.iter().map(bytes_of).sum::<u64>();
+        let slice = matches!(place, GgufPlace::Slice { .. });
+        let fresh = tensors.iter().filter(|tensor| counted.insert(tensor.name()) || slice);
+        let bytes = fresh.map(bytes_of).sum::<u64>();
         let first = tensors[0];
         let (shape, bytes) = match &place {
             GgufPlace::Whole { .. } => (super::read::like(first.shape(), &spec.shape), bytes),
