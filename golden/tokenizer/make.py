@@ -4,8 +4,8 @@
 
 Small vocabularies, one for each way of cutting text, are trained here on the texts themselves and
 kept beside this script. VOCABULARIES is a folder with the real ones, which are too large to keep:
-`deepseek-v4-tokenizer.json`, `ggml-vocab-deepseek-llm.gguf`, `ggml-vocab-deepseek-coder.gguf`; only
-their ids are kept. The package splits with Oniguruma, an engine the program does not use.
+`deepseek-v4-tokenizer.json`, `ggml-vocab-deepseek-llm.gguf`, `ggml-vocab-deepseek-coder.gguf`, and
+`ggml-vocab-deepseek-llm.gguf.inp`, the 47 texts that llama.cpp tests with; only ids are kept. The package splits with Oniguruma, an engine the program does not use.
 """
 
 import json
@@ -172,28 +172,37 @@ def from_gguf(path: Path, name: str) -> Tokenizer:
     return tokenizer
 
 
-def ids(tokenizer: Tokenizer) -> list[list[int]]:
-    return [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
+def ids(tokenizer: Tokenizer, texts: list[str] = TEXTS) -> list[list[int]]:
+    return [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+
+def rows(name: str, lists: list[list[int]]) -> str:
+    lines = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in lists)
+    return f"{json.dumps(name)}: [\n  {lines}\n]"
 
 
 def main() -> None:
     real = Path(sys.argv[1])
-    golden = {"source": f"tokenizers {tokenizers.__version__}", "texts": TEXTS, "ids": {}}
+    lists, vectors = {}, {}
     for name in PRE_TOKENIZERS:
         text = json.dumps(trained(name), ensure_ascii=False, separators=(",", ":"))
         (HERE / f"{name}.tokenizer.json").write_text(text + "\n")
-        golden["ids"][name] = ids(Tokenizer.from_str(text))
-    golden["ids"]["deepseek-v4"] = ids(Tokenizer.from_file(str(real / "deepseek-v4-tokenizer.json")))
+        lists[name] = ids(Tokenizer.from_str(text))
+    lists["deepseek-v4"] = ids(Tokenizer.from_file(str(real / "deepseek-v4-tokenizer.json")))
+    texts = (real / "ggml-vocab-deepseek-llm.gguf.inp").read_text()
+    texts = texts.split("\n__ggml_vocab_test__\n")  # the last one is empty
+    assert len(texts) == 47
     for name in ("llm", "coder"):
-        path = real / f"ggml-vocab-deepseek-{name}.gguf"
-        golden["ids"][f"deepseek-{name}"] = ids(from_gguf(path, name))
-    lines = [f'"source": {json.dumps(golden["source"])}', '"texts": [\n  ' + ",\n  ".join(map(json.dumps, TEXTS)) + "\n]"]
-    entries = []
-    for name, lists in golden["ids"].items():
-        rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in lists)
-        entries.append(f"{json.dumps(name)}: [\n  {rows}\n]")
-    lines.append('"ids": {\n' + ",\n".join(entries) + "\n}")
-    (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        tokenizer = from_gguf(real / f"ggml-vocab-deepseek-{name}.gguf", name)
+        lists[f"deepseek-{name}"] = ids(tokenizer)
+        vectors[f"deepseek-{name}"] = ids(tokenizer, texts)
+    parts = [
+        f'"source": {json.dumps("tokenizers " + tokenizers.__version__)}',
+        '"texts": [\n  ' + ",\n  ".join(map(json.dumps, TEXTS)) + "\n]",
+        '"ids": {\n' + ",\n".join(rows(*entry) for entry in lists.items()) + "\n}",
+        '"vectors": {\n' + ",\n".join(rows(*entry) for entry in vectors.items()) + "\n}",
+    ]
+    (HERE / "golden.json").write_text("{\n" + ",\n".join(parts) + "\n}\n")
 
 
 if __name__ == "__main__":
