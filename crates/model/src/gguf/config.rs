@@ -126,6 +126,11 @@ fn skeleton(keys: &mut Keys<'_>, family: Family) -> Result<Config, Error> {
         let hint = "MTP layers are counted among the blocks";
         return Err(keys.unsupported("nextn_predict_layers", num_nextn_predict_layers, hint));
     };
+    // A number without tensors behind it would only cost memory, for names that are not there.
+    if keys.has_tensors() && block_count > gguf.tensors().len() {
+        let hint = "the file holds fewer tensors than that";
+        return Err(keys.unsupported("block_count", block_count, hint));
+    }
     let num_attention_heads = keys.needed_count("attention.head_count")?;
     let vocab_size = vocab_size(keys)?;
     let id = |name: &str| -> Result<Option<u32>, Error> {
@@ -262,6 +267,10 @@ fn latent_heads(keys: &Keys<'_>, config: &mut Config) -> Result<(), Error> {
 
 fn experts(keys: &mut Keys<'_>, config: &mut Config) -> Result<(), Error> {
     let Some(n_experts) = keys.count("expert_count")?.filter(|n| *n > 0) else { return Ok(()) };
+    if keys.has_tensors() && n_experts > most_experts(keys.gguf) {
+        let hint = "the file holds fewer experts than that";
+        return Err(keys.unsupported("expert_count", n_experts, hint));
+    }
     config.n_routed_experts = Some(n_experts);
     config.num_experts_per_tok = keys.needed_count("expert_used_count")?;
     config.n_shared_experts = keys.count("expert_shared_count")?.unwrap_or(0);
@@ -306,6 +315,13 @@ fn experts(keys: &mut Keys<'_>, config: &mut Config) -> Result<(), Error> {
         config.topk_method = TopkMethod::GroupLimitedGreedy;
     }
     Ok(())
+}
+
+/// Experts that a layer of this file can have: those of a tensor of all, or one per tensor.
+fn most_experts(gguf: &Gguf) -> usize {
+    let routers = gguf.tensors().filter(|tensor| tensor.name().ends_with(".ffn_gate_inp.weight"));
+    let rows = routers.filter_map(|tensor| tensor.shape().first().copied()).max();
+    rows.unwrap_or(gguf.tensors().len())
 }
 
 /// Files made before V3 do not name the gate; only V3's has correction biases.

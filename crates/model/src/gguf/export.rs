@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fathom_checkpoint::gguf::{NewTensor, Sink, write_split};
 use fathom_kernels::quant::{Format, quantize};
 use fathom_kernels::stored::Matrix;
+use fathom_kernels::threads::run_chunks;
 
 use super::config::{ROPE_FREQS, llama3_divisors};
 use super::metadata::{Vocabulary, metadata};
@@ -91,6 +92,8 @@ fn check_expressible(config: &Config) -> Result<(), ConfigError> {
 pub fn export_format(wanted: Format, role: Role, n_in: usize) -> Format {
     match role {
         Role::Norm | Role::Bias | Role::RouterBias | Role::Router => Format::F32,
+        // The head sees every token: six bits at least, as in llama.cpp's mixtures.
+        Role::Head if wanted.bits_per_weight() < 6.0 => fitting(Format::Q6K, n_in),
         _ => fitting(wanted, n_in),
     }
 }
@@ -266,8 +269,10 @@ impl ExportSource {
     }
 }
 
-/// Values turned at a time, a whole number of blocks of any format.
-const CHUNK: usize = 64 * 256;
+/// Values that one thread turns at a time, a whole number of blocks of any format.
+const PART: usize = 64 * 256;
+/// Values turned before their bytes are written.
+const CHUNK: usize = 256 * PART;
 
 fn put_values(values: &[f32], format: Format, sink: &mut Sink<'_>) -> Result<(), Error> {
     let mut bytes = Vec::new();
@@ -275,7 +280,11 @@ fn put_values(values: &[f32], format: Format, sink: &mut Sink<'_>) -> Result<(),
         let n = format.row_bytes(chunk.len()).expect("rows of whole blocks");
         bytes.clear();
         bytes.resize(n, 0);
-        quantize(format, chunk, &mut bytes);
+        let part_bytes = format.row_bytes(PART).expect("a part is whole blocks of any format");
+        run_chunks(&mut bytes, part_bytes, |part, out| {
+            let from = part * PART;
+            quantize(format, &chunk[from..(from + PART).min(chunk.len())], out);
+        });
         sink.put(&bytes)?;
     }
     Ok(())

@@ -7,8 +7,8 @@ use fathom_checkpoint::gguf::{Array, Gguf, NewTensor, Value, write};
 use fathom_kernels::quant::Format;
 use fathom_model::config::{Family, RopeScaling};
 use fathom_model::gguf::{
-    Assumption, GgufPlace, GgufTensorData, Vocabulary, config, config_with_assumptions, export,
-    find, metadata, places, read, stored_tensors, unknown,
+    Assumption, ExportSource, GgufPlace, GgufTensorData, Vocabulary, config,
+    config_with_assumptions, export, find, metadata, places, read, stored_tensors, unknown,
 };
 use fathom_model::names::{self, TensorSpec};
 use fathom_model::preset::{self, PRESETS};
@@ -19,19 +19,25 @@ use fathom_model::{
 use fathom_tensor::{Tape, op};
 
 /// A file of these metadata and tensors of zeros.
-fn file(words: &[(String, Value)], tensors: &[(&str, &[usize])]) -> Gguf {
+fn file(words: &[(String, Value)], tensors: &[(String, Vec<usize>)]) -> Gguf {
     let dir = std::env::temp_dir();
     static N: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let n = N.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = dir.join(format!("fathom-gguf-{}-{n}.gguf", std::process::id()));
     let tensors = tensors.iter().map(|(name, shape)| {
         let bytes = vec![0; 4 * shape.iter().product::<usize>()];
-        NewTensor::<Error>::new(*name, shape, Format::F32, move |sink| Ok(sink.put(&bytes)?))
+        NewTensor::<Error>::new(name, shape, Format::F32, move |sink| Ok(sink.put(&bytes)?))
     });
     write(&path, words, tensors).unwrap();
     let gguf = Gguf::from_bytes(path.clone(), std::fs::read(&path).unwrap()).unwrap();
     std::fs::remove_file(path).unwrap();
     gguf
+}
+
+/// A head and as many norms, so that a number of layers is believed.
+fn enough(n_layers: usize) -> Vec<(String, Vec<usize>)> {
+    let norms = (0..n_layers).map(|layer| (format!("blk.{layer}.attn_norm.weight"), vec![1]));
+    norms.chain([("output.weight".to_owned(), vec![1])]).collect()
 }
 
 /// What a file cannot say, as a configuration read from one has it.
@@ -124,14 +130,19 @@ fn older_files_are_understood() {
     // V3 without a word about its gate, but with the biases of its routers.
     let small = Config { num_nextn_predict_layers: 0, ..preset::v3() };
     let words = changed(&small, &without, &head);
-    let gguf = file(&words, &[("blk.3.exp_probs_b.bias", &[256]), ("output.weight", &[1])]);
+    let mut tensors = enough(61);
+    tensors.push(("blk.3.exp_probs_b.bias".to_owned(), vec![256]));
+    tensors.push(("blk.3.ffn_gate_inp.weight".to_owned(), vec![256, 1]));
+    let gguf = file(&words, &tensors);
     let (found, assumed) = config_with_assumptions(&gguf).unwrap();
     assert_eq!(Config { torch_dtype: small.torch_dtype, ..found }, as_read(small));
     let groups = Assumption::Groups { n_experts: 256, n_group: 8, topk_group: 4 };
     assert_eq!(assumed[..3], [Assumption::SigmoidGate, Assumption::NormalisedWeights, groups]);
     // MTP layers that are announced only.
     let words = changed(&preset::v3(), &[], &[]);
-    let gguf = file(&words, &[("output.weight", &[1])]);
+    let mut tensors = enough(62);
+    tensors.push(("blk.3.ffn_gate_inp.weight".to_owned(), vec![256, 1]));
+    let gguf = file(&words, &tensors);
     let (found, assumed) = config_with_assumptions(&gguf).unwrap();
     assert_eq!((found.num_hidden_layers, found.num_nextn_predict_layers), (61, 0));
     assert!(assumed.contains(&Assumption::NoMtp { announced: 1 }));
@@ -166,9 +177,17 @@ fn what_we_cannot_compute_is_refused_by_name() {
     refused(&v3, &[("deepseek2.rope.dimension_count", Value::U32(500))], "a head holds");
     refused(&v3, &[("deepseek2.nextn_predict_layers", Value::U32(99))], "among the blocks");
     let words = metadata(&llama, "x", None, Format::F32);
-    let table = file(&words, &[("rope_freqs.weight", &[64])]);
+    let mut tensors = enough(30);
+    tensors.push(("rope_freqs.weight".to_owned(), vec![64]));
+    let table = file(&words, &tensors);
     let error = config(&table).unwrap_err().to_string();
     assert!(error.contains("`rope_freqs.weight` = [0.0, 0.0"), "{error}");
+    // Numbers that no tensors stand behind.
+    let error = config(&file(&words, &enough(20))).unwrap_err().to_string();
+    assert!(error.contains("`llama.block_count` = 30"), "{error}");
+    let words = changed(&v3, &[], &[("deepseek2.expert_count", Value::U32(100_000))]);
+    let error = config(&file(&words, &enough(62))).unwrap_err().to_string();
+    assert!(error.contains("`deepseek2.expert_count` = 100000"), "{error}");
 }
 
 fn shared() -> &'static Path {
@@ -313,19 +332,64 @@ fn golden_checkpoints_exported_and_read_again_compute_the_same() {
 }
 
 #[test]
+fn a_model_file_with_any_byte_of_its_header_changed_never_panics() {
+    let wanted = Config {
+        hidden_size: 8,
+        intermediate_size: 8,
+        moe_intermediate_size: 8,
+        num_hidden_layers: 2,
+        first_k_dense_replace: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 2,
+        vocab_size: 16,
+        n_routed_experts: Some(4),
+        n_group: 2,
+        topk_group: 1,
+        num_experts_per_tok: 2,
+        q_lora_rank: Some(8),
+        kv_lora_rank: Some(8),
+        qk_nope_head_dim: 4,
+        qk_rope_head_dim: 4,
+        head_dim: 4,
+        v_head_dim: 4,
+        num_nextn_predict_layers: 0,
+        pad_token_id: None,
+        ..preset::v3()
+    };
+    let prefix = std::env::temp_dir().join(format!("fathom-gguf-bytes-{}", std::process::id()));
+    let give = |spec: &TensorSpec| Ok(ExportSource::F32(vec![1.0; spec.n_elements()]));
+    let paths = export(&wanted, "x", None, Format::F32, &give, &prefix, u64::MAX).unwrap();
+    let whole = std::fs::read(&paths[0]).unwrap();
+    std::fs::remove_file(&paths[0]).unwrap();
+    let data = Gguf::from_bytes("x", whole.clone()).unwrap();
+    let header = data.tensors().next().unwrap().byte_range().unwrap().start;
+    let mut n_read = 0;
+    for at in 0..header {
+        for change in [1, 0x40, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= change;
+            let Ok(gguf) = Gguf::from_bytes("x", bytes) else { continue };
+            let Ok(found) = config(&gguf) else { continue };
+            let specs = names::tensors(&found);
+            n_read += specs.iter().filter(|spec| read(&gguf, &found, spec).is_ok()).count();
+            stored_tensors(&gguf, &found);
+        }
+    }
+    assert!(n_read > 1000, "{n_read}");
+}
+
+#[test]
 fn a_fused_kv_b_and_single_experts_are_found_too() {
     let specs = names::tensors(&preset::v2_lite());
     let spec = |end: &str| specs.iter().find(|spec| spec.name.ends_with(end)).unwrap();
-    let gguf = file(
-        &[],
-        &[
-            ("blk.0.attn_kv_b.weight", &[2]),
-            ("blk.1.ffn_up.3.weight", &[2]),
-            ("blk.1.attn_k_b.weight", &[2]),
-            ("blk.1.attn_v_b.weight", &[2]),
-            ("blk.2.attn_k_b.weight", &[2]),
-        ],
-    );
+    let names = [
+        "blk.0.attn_kv_b.weight",
+        "blk.1.ffn_up.3.weight",
+        "blk.1.attn_k_b.weight",
+        "blk.1.attn_v_b.weight",
+        "blk.2.attn_k_b.weight",
+    ];
+    let gguf = file(&[], &names.map(|name| (name.to_owned(), vec![2])));
     let whole = |name: &str| GgufPlace::Whole { name: name.to_owned() };
     let fused = spec("layers.0.self_attn.kv_b_proj.weight");
     assert_eq!(find(&gguf, fused).unwrap(), whole("blk.0.attn_kv_b.weight"));
