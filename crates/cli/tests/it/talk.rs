@@ -32,6 +32,69 @@ fn json_holds_text_reasoning_ids_reason_usage_and_timing() {
 }
 
 #[test]
+fn log_probabilities_stand_beside_the_ids() {
+    let args = ["--json", "--logprobs=3", "--temperature", "0"];
+    let json = fathom(trained(), &[ASK, &args].concat()).json();
+    let (ids, scored) = (json["ids"].as_array().unwrap(), json["logprobs"].as_array().unwrap());
+    assert_eq!(ids.len(), scored.len());
+    for (id, scored) in ids.iter().zip(scored) {
+        let top = scored["top"].as_array().unwrap();
+        assert_eq!((&scored["id"], top.len()), (id, 3));
+        for field in ["id", "token", "bytes", "logprob"] {
+            assert_eq!(top[0][field], scored[field], "a greedy token is the likeliest");
+        }
+        assert!(scored["logprob"].as_f64().unwrap() <= 0.0 && scored["bytes"].is_array());
+    }
+    let bare = fathom(trained(), &[ASK, &["--json", "--logprobs"]].concat()).json();
+    assert_eq!(bare["logprobs"][0]["top"].as_array().unwrap().len(), 0);
+    assert!(fathom(trained(), &[ASK, &["--json"]].concat()).json()["logprobs"].is_null());
+}
+
+#[test]
+fn an_answer_ends_before_a_stop_text() {
+    let ask = |more: &[&str]| fathom(trained(), &[ASK, &["--json"], more].concat()).json();
+    let whole = ask(&[]);
+    let said = ["reasoning", "text"].map(|part| whole[part].as_str().unwrap().to_owned());
+    let part = if said[0].chars().count() > 4 { 0 } else { 1 };
+    let stop: String = said[part].chars().skip(2).take(2).collect();
+    let before = said[part].split(&stop).next().unwrap().trim_end();
+    let stopped = ask(&["--stop", &stop]);
+    assert_eq!(stopped[["reasoning", "text"][part]], before, "{stop:?} in {said:?}");
+    assert_eq!(stopped["finish_reason"], "stop");
+    assert!(stopped["ids"].as_array().unwrap().len() < whole["ids"].as_array().unwrap().len());
+}
+
+#[test]
+fn a_bias_decides_and_a_bias_for_no_token_is_named() {
+    let ask = |bias: &str| {
+        fathom(trained(), &[ASK, &["--json", "--temperature", "0", "--logit-bias", bias]].concat())
+    };
+    let ids = ask("20=100").json()["ids"].clone();
+    assert!(ids.as_array().unwrap().iter().all(|id| *id == 20), "{ids}");
+    let refused = ask("999999=1");
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    assert!(refused.stderr.contains("token 999999"), "{refused:?}");
+}
+
+#[test]
+fn settings_of_the_draw_that_cannot_work_are_refused() {
+    for (flag, value, words) in [
+        ("--min-p", "2", "from 0 to 1"),
+        ("--repetition-penalty", "0", "from 0.01 to 100"),
+        ("--frequency-penalty", "-3", "from -2 to 2"),
+        ("--presence-penalty", "x", "from -2 to 2"),
+        ("--logit-bias", "5", "such as 42=-100"),
+        ("--stop", "", "empty"),
+    ] {
+        let refused = fathom(trained(), &[ASK, &[flag, value]].concat());
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains(words), "{flag}: {refused:?}");
+    }
+    let alone = fathom(trained(), &[ASK, &["--logprobs"]].concat());
+    assert!(alone.code == 2 && alone.stderr.contains("--json"), "{alone:?}");
+}
+
+#[test]
 fn piped_text_marks_the_thinking_and_says_nothing_else() {
     let from_argument = fathom(trained(), ASK);
     assert_eq!((from_argument.code, from_argument.stderr.as_str()), (0, ""));
