@@ -148,3 +148,16 @@ fn tokens_outside_the_vocabulary_are_refused() {
     let decode = ["tokenizer", "decode", "runs/small", "--ids", "99999"];
     check(trained(), &decode, 1, &["there is no token 99999"]);
 }
+
+#[test]
+fn tokenizers_that_differ_are_shown_where() {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/tokenizer"));
+    let same = ["qwen2.tokenizer.json", "qwen2.tokenizer.json", "12 apples"];
+    let ended = fathom(dir, &[&["tokenizer", "compare"], &same[..]].concat());
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    assert!(ended.stdout.starts_with("the same "), "{ended:?}");
+    let words = ["give different ids", "from id number 5 on, byte 5", "\"ple\""];
+    let args = ["tokenizer", "compare", "qwen2.tokenizer.json", "gpt2.tokenizer.json", "12 apples"];
+    check(dir, &args, 1, &words);
+    check(dir, &["tokenizer", "encode", "absent.gguf", "x"], 1, &["absent.gguf"]);
+}
