@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod inspect;
 mod logits;
+mod pull;
 mod run;
 mod tokenizer;
 mod train;
@@ -32,6 +33,8 @@ Start here:
 pub(crate) enum Command {
     /// Talk with a model, or answer once
     Run(run::Args),
+    /// Fetch a model into the shared cache
+    Pull(pull::Args),
     /// Train a model by a recipe, stage by stage
     Train(train::Args),
     /// Show what a model is and what it costs
@@ -50,6 +53,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
             Command::Run(args) => run::run(args),
+            Command::Pull(args) => pull::run(args),
             Command::Train(args) => train::run(args),
             Command::Inspect(args) => inspect::run(args),
             Command::Logits(args) => logits::run(args),

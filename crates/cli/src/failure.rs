@@ -58,6 +58,7 @@ macro_rules! from_library_error {
 }
 from_library_error!(
     fathom_engine::Error,
+    fathom_hub::Error,
     fathom_model::Error,
     fathom_text::Error,
     fathom_train::Error,

@@ -3,8 +3,8 @@
 use crate::failure::INTERRUPTED;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Whether somebody asked the program to stop.
 #[derive(Clone, Debug, Default)]
@@ -12,8 +12,13 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Listens to Ctrl-C and to the system's wish to end the program. A second one, while the
-    /// first is not yet cleared, ends it at once.
+    /// first is not yet cleared, ends it at once. All listeners of the program hear the same.
     pub(crate) fn listen() -> Interrupt {
+        static LISTENING: OnceLock<Interrupt> = OnceLock::new();
+        LISTENING.get_or_init(Interrupt::register).clone()
+    }
+
+    fn register() -> Interrupt {
         let interrupt = Interrupt::default();
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the flag is looked at before it is set. Without handlers the

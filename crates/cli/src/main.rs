@@ -3,9 +3,11 @@
 
 mod command;
 mod failure;
+mod fetching;
 mod interrupt;
 mod output;
 mod progress;
+mod sizes;
 mod talk;
 mod terminal;
 

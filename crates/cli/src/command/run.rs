@@ -117,7 +117,7 @@ enum Plan {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     args.machine.apply();
     let (typed, prompt) = model_and_prompt(args.model.clone(), args.prompt.clone());
-    let source = source::find(typed.as_deref())?;
+    let source = source::find_or_fetch(typed.as_deref())?;
     let layout = layout(&args, &source.dir)?;
     refuse_without_effect(&args, layout)?;
     let plan = plan(&args, prompt)?;

@@ -1,7 +1,10 @@
-//! What `MODEL` stands for: a checkpoint directory, a run directory, or nothing yet.
+//! What `MODEL` stands for: a checkpoint directory, a GGUF file, a run directory, a repository of a
+//! hub, or nothing yet.
 
 use crate::failure::Failure;
-use crate::output::{program, quoted};
+use crate::fetching::{fetch, pull_command};
+use crate::output::program;
+use fathom_hub::{Held, ModelName, Request, Settings};
 use fathom_train::run_dir::{checkpoint_of, is_run_dir, model_stage};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,30 +19,83 @@ pub(crate) struct Source {
     pub(crate) label: String,
 }
 
-/// Finds the model that was typed; without one, that of the newest run under `runs/`.
-pub(crate) fn find(typed: Option<&str>) -> Result<Source, Failure> {
-    match typed {
-        Some(typed) => named(typed),
-        None => newest_run(Path::new(RUNS)).ok_or_else(none_yet),
+/// What was found under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A checkpoint.
+    Directory(Source),
+    /// A GGUF file, the first one if it has parts, and what to call it.
+    Gguf { file: PathBuf, label: String },
+}
+
+impl Found {
+    /// The directory, or the GGUF file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Found::Directory(source) => &source.dir,
+            Found::Gguf { file, .. } => file,
+        }
+    }
+
+    /// What to call it.
+    pub(crate) fn label(&self) -> &str {
+        match self {
+            Found::Directory(Source { label, .. }) | Found::Gguf { label, .. } => label,
+        }
+    }
+
+    /// The directory, for commands that read nothing else.
+    fn directory(self) -> Result<Source, Failure> {
+        match self {
+            Found::Directory(source) => Ok(source),
+            Found::Gguf { label, .. } => Err(Failure::hinted(
+                format!("`{label}`: GGUF files cannot be read yet"),
+                "use the same model as a Hugging Face directory with safetensors",
+            )),
+        }
     }
 }
 
-fn named(typed: &str) -> Result<Source, Failure> {
+/// What to do about a repository that the cache of downloads lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Download it.
+    Fetch,
+    /// Say how to download it.
+    Refuse,
+}
+
+/// Finds the model that was typed; without one, that of the newest run under `runs/`.
+pub(crate) fn find(typed: Option<&str>) -> Result<Source, Failure> {
+    locate(typed, Missing::Refuse)?.directory()
+}
+
+/// The same, but downloads what is named and not here.
+pub(crate) fn find_or_fetch(typed: Option<&str>) -> Result<Source, Failure> {
+    locate(typed, Missing::Fetch)?.directory()
+}
+
+/// Finds a directory, a GGUF file, a run, or a repository in the cache of downloads. What exists as
+/// a path is that path.
+pub(crate) fn locate(typed: Option<&str>, missing: Missing) -> Result<Found, Failure> {
+    let Some(typed) = typed else {
+        return newest_run(Path::new(RUNS)).map(Found::Directory).ok_or_else(none_yet);
+    };
     let path = Path::new(typed);
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-        return Err(Failure::hinted(
-            format!("`{typed}`: GGUF files cannot be read yet"),
-            "use the same model as a Hugging Face directory with safetensors",
-        ));
-    }
     if !path.exists() {
-        return Err(missing(typed));
+        return match hub_name(typed) {
+            Some(name) => on_hub(&name, typed, missing),
+            None => Err(absent(typed)),
+        };
+    }
+    if path.is_file() && is_gguf(path) {
+        return Ok(Found::Gguf { file: path.to_owned(), label: typed.to_owned() });
     }
     if is_run_dir(path) {
-        return of_run(path);
+        return of_run(path).map(Found::Directory);
     }
     if path.join("config.json").is_file() {
-        return Ok(Source { dir: path.to_owned(), label: typed.to_owned() });
+        return Ok(Found::Directory(Source { dir: path.to_owned(), label: typed.to_owned() }));
     }
     let what = if path.is_dir() { "holds no `config.json`" } else { "is a file" };
     Err(Failure::hinted(
@@ -48,42 +104,68 @@ fn named(typed: &str) -> Result<Source, Failure> {
     ))
 }
 
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
 fn of_run(root: &Path) -> Result<Source, Failure> {
     let stage = model_stage(root)?;
     let dir = checkpoint_of(root, &stage);
     Ok(Source { dir, label: format!("{} · {stage}", root.display()) })
 }
 
-fn missing(typed: &str) -> Failure {
+/// What was typed as `organisation/name[@revision][:choice]`, unless it looks like a path below a
+/// folder of ours.
+fn hub_name(typed: &str) -> Option<ModelName> {
+    if typed.starts_with("runs/") {
+        return None;
+    }
+    ModelName::parse(typed).ok().filter(|name| name.repo.as_str().contains('/'))
+}
+
+/// A model of a hub: from the cache, or fetched into it.
+fn on_hub(name: &ModelName, typed: &str, missing: Missing) -> Result<Found, Failure> {
+    let settings = Settings::from_env()?;
+    let found = |held| match held {
+        Held::Directory(dir) => Ok(Found::Directory(Source { dir, label: name.to_string() })),
+        Held::Gguf(file) => Ok(Found::Gguf { file, label: name.to_string() }),
+        held => Err(held),
+    };
+    let held = match found(settings.cache.held(name)?) {
+        Ok(found) => return Ok(found),
+        Err(held) => held,
+    };
+    // A misspelt path into an existing folder is not worth asking the internet about.
+    let is_local = typed.split('/').next().is_some_and(|folder| Path::new(folder).is_dir());
+    let request = Request::from(name.clone());
+    if missing == Missing::Fetch && !is_local {
+        fetch(&settings, &request, &pull_command(&request))?;
+        if let Ok(found) = found(settings.cache.held(name)?) {
+            return Ok(found);
+        }
+    }
+    let what = match &held {
+        Held::Part { missing, .. } => {
+            let missing = missing.first().map_or("", String::as_str);
+            format!("only a part of `{name}` is in the cache of downloads: `{missing}` is missing")
+        }
+        _ => format!("there is no `{typed}` here nor in the cache of downloads"),
+    };
+    let command = pull_command(&request);
+    Err(Failure::hinted(what, format!("if it is a Hugging Face repository, fetch it: `{command}`")))
+}
+
+fn absent(typed: &str) -> Failure {
     let error = format!("there is no `{typed}`");
     let run = Path::new(RUNS).join(typed);
     if is_run_dir(&run) {
         return Failure::hinted(error, format!("did you mean `{}`?", run.display()));
     }
-    if is_repo_id(typed) {
-        let download = format!("hf download {typed} --local-dir {}", quoted(last_part(typed)));
-        return Failure::hinted(
-            error,
-            format!(
-                "if it is a Hugging Face repository: these cannot be fetched yet; `{download}` \
-                 makes a directory that can be named here"
-            ),
-        );
-    }
-    Failure::hinted(error, "name a directory with `config.json`, or a run directory")
-}
-
-/// Whether it looks like `deepseek-ai/DeepSeek-R1`.
-fn is_repo_id(typed: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    typed.matches('/').count() == 1
-        && typed.split('/').all(|part| part.starts_with(|c: char| c.is_ascii_alphanumeric()))
-        && !typed.starts_with("runs/")
-        && typed.chars().all(allowed)
-}
-
-fn last_part(typed: &str) -> &str {
-    typed.rsplit('/').next().unwrap_or(typed)
+    Failure::hinted(
+        error,
+        "name a directory with `config.json`, a run directory, or a Hugging Face repository \
+         such as `deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B`",
+    )
 }
 
 /// The run with the newest state that has a model.
@@ -120,12 +202,11 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_says_why_and_what_to_do() {
         let cases = [
-            ("model.gguf", "GGUF files cannot be read yet"),
-            (
-                "deepseek-ai/DeepSeek-R1",
-                "hf download deepseek-ai/DeepSeek-R1 --local-dir DeepSeek-R1",
-            ),
+            ("model.gguf", "there is no `model.gguf`"),
+            ("nobody/no-such-model", "pull nobody/no-such-model`"),
+            ("nobody/no-such-model:Q4_K_M", "pull nobody/no-such-model:Q4_K_M`"),
             ("./nowhere/at/all", "name a directory with `config.json`"),
+            ("src/no-such-model", "here nor in the cache"),
             ("src", "holds no `config.json`"),
             ("Cargo.toml", "is a file"),
         ];

@@ -5,8 +5,11 @@
 mod bad_input;
 mod figures;
 mod help;
+#[path = "../../../hub/tests/it/server.rs"]
+mod hub_server;
 mod kill;
 mod own_data;
 mod program;
+mod pull;
 mod talk;
 mod training;
