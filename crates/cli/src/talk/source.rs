@@ -29,21 +29,6 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    /// The directory, or the GGUF file.
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Found::Directory(source) => &source.dir,
-            Found::Gguf { file, .. } => file,
-        }
-    }
-
-    /// What to call it.
-    pub(crate) fn label(&self) -> &str {
-        match self {
-            Found::Directory(Source { label, .. }) | Found::Gguf { label, .. } => label,
-        }
-    }
-
     /// The directory, for commands that read nothing else.
     fn directory(self) -> Result<Source, Failure> {
         match self {
