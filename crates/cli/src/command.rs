@@ -2,12 +2,16 @@
 
 mod bench;
 mod doctor;
+mod export;
 mod inspect;
 mod logits;
+mod plan;
 mod pull;
+mod quantize;
 mod run;
 mod tokenizer;
 mod train;
+mod verify;
 
 use crate::failure::Failure;
 use clap::{Parser, Subcommand};
@@ -39,8 +43,16 @@ pub(crate) enum Command {
     Train(train::Args),
     /// Show what a model is and what it costs
     Inspect(inspect::Args),
+    /// Say what running or training a model takes: memory, time, money
+    Plan(plan::Args),
     /// Compute logits of given tokens
     Logits(logits::Args),
+    /// Write a model in fewer bits
+    Quantize(quantize::Args),
+    /// Write a model as another kind of file: GGUF or a Hugging Face directory
+    Export(export::Args),
+    /// Compare a model with reference values
+    Verify(verify::Args),
     /// Turn text into token ids and back
     Tokenizer(tokenizer::Args),
     /// Measure speed beside the machine's limits
@@ -56,7 +68,11 @@ impl Command {
             Command::Pull(args) => pull::run(args),
             Command::Train(args) => train::run(args),
             Command::Inspect(args) => inspect::run(args),
+            Command::Plan(args) => plan::run(args),
             Command::Logits(args) => logits::run(args),
+            Command::Quantize(args) => quantize::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Verify(args) => verify::run(args),
             Command::Tokenizer(args) => tokenizer::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Doctor(args) => doctor::run(args),

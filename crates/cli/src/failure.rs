@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Why a command did not do what it was asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// It was asked for something that makes no sense: exit code 2.
     Usage(String),
@@ -57,6 +57,7 @@ macro_rules! from_library_error {
     )*};
 }
 from_library_error!(
+    fathom_checkpoint::Error,
     fathom_engine::Error,
     fathom_hub::Error,
     fathom_model::Error,

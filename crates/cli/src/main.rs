@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod converting;
 mod failure;
 mod fetching;
 mod interrupt;
+mod memory;
+mod opened;
 mod output;
 mod progress;
 mod sizes;
 mod talk;
 mod terminal;
+mod vocabulary;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -3,24 +3,23 @@
 use super::tokenizer::{Ids, text_or_stdin};
 use super::{Dtype, Machine};
 use crate::failure::Failure;
+use crate::opened::{Holding, Opened};
 use crate::output::to_stdout;
-use crate::talk::source;
-use crate::talk::speaker::open_tokenizer;
+use crate::talk::source::Missing;
 use fathom_engine::{GenerateRequest, Sampling, Session};
 use fathom_kernels::cross_entropy;
 use fathom_model::cache::CacheForm;
 use fathom_model::{Model, PackedRows, Rows};
 use fathom_tensor::{Tape, Tensor, op};
-use fathom_text::special;
+use fathom_text::{Tokenizer, special};
 use fathom_train::results::align;
 use serde::Serialize;
-use std::path::Path;
 
 /// What was typed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A directory with `config.json`, or a run directory
+    /// A directory with `config.json`, a `.gguf` file, a run directory, or a downloaded repository
     #[arg(value_name = "MODEL")]
     model: String,
 
@@ -51,6 +50,9 @@ pub(crate) struct Args {
     /// Arithmetic of the matrices
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
+
+    #[command(flatten)]
+    holding: Holding,
 
     /// Print one JSON object: ids, logits (or logprobs) per position, greedy, mtp_logits
     #[arg(long)]
@@ -85,9 +87,10 @@ struct Computed {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     args.machine.apply();
-    let source = source::find(Some(&args.model))?;
-    let ids = ids(&args, &source.dir)?;
-    let mut model = Model::open(&source.dir)?;
+    let opened = Opened::find(Some(&args.model), Missing::Refuse)?;
+    let tokenizer = opened.tokenizer();
+    let ids = ids(&args, &tokenizer)?;
+    let mut model = opened.load(&args.holding, args.mtp)?.model;
     check(&args, &model, &ids)?;
     // The expanded cache computes the bits of an uncached pass.
     let cache = model.pack_for_cache(args.dtype.into(), CacheForm::Expanded);
@@ -101,7 +104,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         n => greedy(&model, &mut Session::new(cache), &ids, n)?,
     };
     if !args.json {
-        return to_stdout(&shown(&source.dir, &ids, &logits, &greedy));
+        return to_stdout(&shown(tokenizer.ok().as_ref(), &ids, &logits, &greedy));
     }
     let mut values = rows_of(&logits);
     if args.logprobs {
@@ -114,11 +117,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     to_stdout(&(text + "\n"))
 }
 
-fn ids(args: &Args, dir: &Path) -> Result<Vec<u32>, Failure> {
+fn ids(args: &Args, tokenizer: &Result<Tokenizer, Failure>) -> Result<Vec<u32>, Failure> {
     if let Some(ids) = &args.ids {
         return Ok(ids.0.clone());
     }
-    let tokenizer = open_tokenizer(dir)?;
+    let tokenizer = tokenizer.as_ref().map_err(Failure::clone)?;
     let mut ids = Vec::new();
     if args.bos {
         ids.push(tokenizer.special_id(special::BOS)?);
@@ -196,9 +199,8 @@ fn to_log_probs(row: &mut [f32]) {
 }
 
 /// The likeliest next tokens at every position, as words where there is a tokenizer.
-fn shown(dir: &Path, ids: &[u32], logits: &Tensor, greedy: &[u32]) -> String {
-    let tokenizer = open_tokenizer(dir).ok();
-    let word = |id: u32| match &tokenizer {
+fn shown(tokenizer: Option<&Tokenizer>, ids: &[u32], logits: &Tensor, greedy: &[u32]) -> String {
+    let word = |id: u32| match tokenizer {
         Some(tokenizer) => format!("{:?}", tokenizer.decode(&[id])),
         None => id.to_string(),
     };

@@ -29,6 +29,22 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// The checkpoint directory, or the GGUF file.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Found::Directory(source) => &source.dir,
+            Found::Gguf { file, .. } => file,
+        }
+    }
+
+    /// What to call it.
+    pub(crate) fn label(&self) -> &str {
+        match self {
+            Found::Directory(source) => &source.label,
+            Found::Gguf { label, .. } => label,
+        }
+    }
+
     /// The directory, for commands that read nothing else.
     fn directory(self) -> Result<Source, Failure> {
         match self {
