@@ -2,6 +2,7 @@
 
 use super::Machine;
 use crate::failure::Failure;
+use crate::memory::{Memory, memory};
 use crate::output::{json_to_stdout, to_stdout};
 use crate::talk::source::{self, RUNS};
 use crate::terminal::Style;
@@ -44,12 +45,6 @@ struct Found {
     runs: PathBuf,
     newest: Option<String>,
     hub_cache: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy)]
-struct Memory {
-    total_bytes: u64,
-    available_bytes: u64,
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
@@ -199,16 +194,6 @@ fn warnings(found: &Found) -> Vec<String> {
         warnings.push("less than 2 GB of memory are free: larger recipes may not fit".to_owned());
     }
     warnings
-}
-
-/// Memory of the machine: Linux only.
-fn memory() -> Option<Memory> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let bytes = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-    };
-    Some(Memory { total_bytes: bytes("MemTotal:")?, available_bytes: bytes("MemAvailable:")? })
 }
 
 /// Where the Hugging Face libraries keep what they fetch.

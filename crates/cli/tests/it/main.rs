@@ -11,5 +11,6 @@ mod kill;
 mod own_data;
 mod program;
 mod pull;
+mod shapes;
 mod talk;
 mod training;
