@@ -1,11 +1,14 @@
-//! Conversations as token ids: the formats of DeepSeek-V3, R1 and R1-Zero.
+//! Conversations for training: the formats of DeepSeek-V3, R1 and R1-Zero, straight to token ids.
 //!
 //! Sources: the chat templates of the V3 and R1 releases; DeepSeek-R1, arXiv:2501.12948, table 1.
-//! What a user or system wrote is encoded plain; only the format itself gives control tokens.
-//! Tool calls are not here yet.
+//! What a user or system wrote is encoded plain; only the format itself gives control tokens. Tool
+//! calls and the other formats go through [`ChatRenderer`](super::ChatRenderer).
 
 use serde_json::json;
 
+use super::format::ChatFormat;
+use super::message::{Message, Role};
+use super::renderer::{ChatRenderer, Options};
 use crate::special::{ASSISTANT, BOS, END_THINK, EOS, PAD, THINK, USER};
 use crate::{Error, Result, Tokenizer};
 
@@ -19,57 +22,6 @@ pub const R1_ZERO_PREAMBLE: &str = "A conversation between User and Assistant. T
 const R1_ZERO_AFTER: &str = ". Assistant:";
 const R1_ZERO_USER: &str = " User:";
 
-/// Who says something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
-impl Role {
-    /// The word used in JSON and templates.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::System => "system",
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        }
-    }
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    pub role: Role,
-    pub content: String,
-}
-
-impl Message {
-    pub fn system(content: impl Into<String>) -> Message {
-        Message { role: Role::System, content: content.into() }
-    }
-
-    pub fn user(content: impl Into<String>) -> Message {
-        Message { role: Role::User, content: content.into() }
-    }
-
-    pub fn assistant(content: impl Into<String>) -> Message {
-        Message { role: Role::Assistant, content: content.into() }
-    }
-}
-
-/// How a conversation is laid out for a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChatFormat {
-    /// Control tokens around turns; the model answers at once.
-    V3,
-    /// As V3, but the answer begins inside `<think>`, and earlier thinking is left out.
-    R1,
-    /// One plain-text page that describes the task and ends with the question.
-    R1Zero,
-}
-
 /// Token ids of a conversation, from BOS on. If its last message is not the assistant's, the ids
 /// end with what makes the model answer: for R1, an opened `<think>` and a line break.
 ///
@@ -79,14 +31,22 @@ pub fn render(tokenizer: &Tokenizer, messages: &[Message], format: ChatFormat) -
     let Some(last) = messages.last() else {
         return Err(Error::Conversation { index: 0, found: "missing", expected: "a message" });
     };
-    if format == ChatFormat::R1Zero {
-        return render_r1_zero(tokenizer, messages);
+    let is_plain = |message: &Message| message.role != Role::Tool && message.tool_calls.is_empty();
+    match format {
+        ChatFormat::R1Zero => return render_r1_zero(tokenizer, messages),
+        ChatFormat::V3 | ChatFormat::R1 if messages.iter().all(is_plain) => {}
+        _ => {
+            let add_generation_prompt = last.role != Role::Assistant;
+            let options = Options { add_generation_prompt, ..Options::default() };
+            let renderer = ChatRenderer::built_in(format, tokenizer)?;
+            return Ok(renderer.prompt(tokenizer, &messages.to_vec().into(), &options)?.ids);
+        }
     }
     let mut ids = vec![tokenizer.special_id(BOS)?];
     ids.extend(tokenizer.encode_plain(&system_text(messages)));
     for message in messages {
         match message.role {
-            Role::System => {}
+            Role::System | Role::Tool => {}
             Role::User => {
                 ids.push(tokenizer.special_id(USER)?);
                 ids.extend(tokenizer.encode_plain(&message.content));
@@ -149,7 +109,8 @@ pub fn split_thinking(reply: &str) -> (&str, &str) {
 }
 
 impl ChatFormat {
-    /// The format as a Jinja template, for `tokenizer_config.json` of a trained model.
+    /// The format as a Jinja template, for `tokenizer_config.json` of a trained model; without
+    /// tool calls for the formats that are trained here.
     ///
     /// Gives the text whose ids [`render`] gives, as long as no message spells a control token.
     pub fn jinja(self) -> String {
@@ -161,7 +122,8 @@ impl ChatFormat {
                 );
             }
             ChatFormat::V3 => ("message['content']".to_owned(), ASSISTANT.to_owned()),
-            ChatFormat::R1 => {
+            other if other != ChatFormat::R1 => return other.row().template.to_owned(),
+            _ => {
                 let kept = format!("message['content'].split('{END_THINK}')[-1]");
                 (kept, format!("{ASSISTANT}{THINK}\\n"))
             }
