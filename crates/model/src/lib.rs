@@ -19,6 +19,7 @@ pub mod preset;
 pub mod registry;
 mod residency;
 mod rows;
+mod stand_in;
 pub mod survey;
 pub mod verify;
 
@@ -30,3 +31,4 @@ pub use files::read_config;
 pub use load::{LoadOptions, Loaded, Source, requantized_format};
 pub use model::{Forward, Model};
 pub use rows::{CachedRows, PackedRows, Rows};
+pub use stand_in::write_stand_in;

@@ -1,5 +1,7 @@
 //! `fathom bench`: how fast this machine is, beside what it can do at most.
 
+mod stand_in;
+
 use super::{Dtype, Machine};
 use crate::failure::Failure;
 use crate::output::{json_to_stdout, to_stderr, to_stdout};
@@ -19,12 +21,15 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   fathom bench train
-  fathom bench train --shape llama-34m --precision f32 --seconds 20 --json";
+  fathom bench train --shape llama-34m --precision f32 --seconds 20 --json
+  fathom bench stand-in distill-qwen-1.5b /tmp/qwen --tokenizer my/tokenizer.json";
 
 #[derive(clap::Subcommand, Debug)]
 enum What {
     /// Whole training steps: forward, backward, clipping, AdamW
     Train(Train),
+    /// Write a checkpoint of a release's shape with random weights, to measure with
+    StandIn(stand_in::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -54,7 +59,13 @@ struct Train {
 struct Shapes(Vec<BenchShape>);
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let What::Train(args) = args.what;
+    match args.what {
+        What::Train(args) => train(args),
+        What::StandIn(args) => stand_in::run(args),
+    }
+}
+
+fn train(args: Train) -> Result<(), Failure> {
     args.machine.apply();
     let mut results = Vec::new();
     for shape in &args.shape.0 {
