@@ -95,12 +95,38 @@ The answer goes to stdout, everything else to stderr. Ctrl-C stops an answer.";
 /// Chat templates by name.
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
 enum Template {
-    /// DeepSeek-V3: answers at once
+    /// DeepSeek LLM, Math and MoE chat
+    Llm,
+    /// V2, V2-Lite and Coder-V2 chat
+    V2,
+    /// Coder Instruct
+    Coder,
+    /// DeepSeek-V2.5 and V3: answers at once
     V3,
     /// DeepSeek-R1: thinks first
     R1,
     /// R1-Zero: one page of plain text, for base models
     R1Zero,
+    /// DeepSeek-V3.1, without thinking
+    #[value(name = "v3.1")]
+    V31,
+    /// The text part of VL chat
+    Vl,
+}
+
+impl From<Template> for ChatFormat {
+    fn from(template: Template) -> ChatFormat {
+        match template {
+            Template::Llm => ChatFormat::Llm,
+            Template::V2 => ChatFormat::V2,
+            Template::Coder => ChatFormat::Coder,
+            Template::V3 => ChatFormat::V3,
+            Template::R1 => ChatFormat::R1,
+            Template::R1Zero => ChatFormat::R1Zero,
+            Template::V31 => ChatFormat::V31,
+            Template::Vl => ChatFormat::Vl,
+        }
+    }
 }
 
 /// What shall happen.
@@ -119,7 +145,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (typed, prompt) = model_and_prompt(args.model.clone(), args.prompt.clone());
     let source = source::find_or_fetch(typed.as_deref())?;
     let layout = layout(&args, &source.dir)?;
-    refuse_without_effect(&args, layout)?;
+    refuse_without_effect(&args, &layout)?;
     let plan = plan(&args, prompt)?;
     let (mut settings, stop_ids) = args.settings.over_defaults_of(&source.dir)?;
     settings.n_top_log_probs = args.logprobs.map(usize::from);
@@ -129,7 +155,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let asked = match plan {
         Plan::Chat => return chat(&args, &source, speaker, settings),
         Plan::Once(prompt) => {
-            note(layout.note());
+            note(speaker.layout.note());
             let mut messages: Vec<Message> = args.system.iter().map(Message::system).collect();
             messages.push(Message::user(prompt));
             speaker.prompt(&messages)?
@@ -160,14 +186,12 @@ fn layout(args: &Args, dir: &Path) -> Result<Layout, Failure> {
         return Ok(Layout::Plain);
     }
     match args.template {
-        Some(Template::V3) => Ok(Layout::Chat(ChatFormat::V3)),
-        Some(Template::R1) => Ok(Layout::Chat(ChatFormat::R1)),
-        Some(Template::R1Zero) => Ok(Layout::Chat(ChatFormat::R1Zero)),
+        Some(template) => Ok(Layout::Chat(template.into())),
         None => Layout::of(dir),
     }
 }
 
-fn refuse_without_effect(args: &Args, layout: Layout) -> Result<(), Failure> {
+fn refuse_without_effect(args: &Args, layout: &Layout) -> Result<(), Failure> {
     let refuse = |flag: &str| {
         Err(Failure::Usage(format!(
             "`{flag}` has no effect: this model's template has no place for it"
@@ -176,7 +200,7 @@ fn refuse_without_effect(args: &Args, layout: Layout) -> Result<(), Failure> {
     if args.system.is_some() && !layout.holds_turns() {
         return refuse("--system");
     }
-    if args.think.is_some() && layout == Layout::Plain {
+    if args.think.is_some() && *layout == Layout::Plain {
         return refuse("--think");
     }
     if args.think.is_some() && args.json {

@@ -223,7 +223,7 @@ impl Chat {
         self.tell(&cost(&turn))?;
         let text = self.speaker.tokenizer.decode(&turn.ids);
         // Thinking that was never closed is no answer, and templates could not tell it from one.
-        let unfinished = self.speaker.layout.opens_thinking() && !text.contains(END_THINK);
+        let unfinished = self.speaker.opens_thinking && !text.contains(END_THINK);
         self.last = Some((turn, reasoning));
         Ok(if unfinished { String::new() } else { cut.unwrap_or(text) })
     }
@@ -277,10 +277,10 @@ pub(crate) fn stream<'s, W: std::io::Write>(
     screen: &mut Screen<W>,
     interrupt: &Interrupt,
 ) -> Result<(Turn, Reply<'s>), Failure> {
-    let Speaker { voice, tokenizer, layout } = speaker;
+    let Speaker { voice, tokenizer, layout, opens_thinking, .. } = speaker;
     let mut reply = match layout {
         Layout::Plain => Reply::plain(tokenizer, &settings.stop),
-        Layout::Chat(_) => Reply::new(tokenizer, layout.opens_thinking(), &settings.stop),
+        Layout::Chat(_) | Layout::Own(_) => Reply::new(tokenizer, *opens_thinking, &settings.stop),
     };
     let mut written = Ok(());
     let mut turn = voice.answer(prompt, settings, |id| {

@@ -6,59 +6,72 @@ use crate::failure::Failure;
 use fathom_engine::{Drawn, Finish, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec};
 use fathom_model::{Model, Precision};
-use fathom_text::{ChatFormat, Message, Tokenizer, chat, special};
+use fathom_text::chat::{Hints, Options, Prompt, TemplateFile};
+use fathom_text::{ChatFormat, ChatRenderer, Message, Tokenizer, special};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How a question becomes a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// By a template.
+    /// By a format of this program.
     Chat(ChatFormat),
+    /// By the checkpoint's own template.
+    Own(TemplateFile),
     /// Not at all: the text is continued.
     Plain,
 }
 
 impl Layout {
-    /// The layout of the checkpoint in `dir`: its own template, or none.
+    /// The layout of the checkpoint in `dir`: its own template; else the format that its name
+    /// tells; else none.
     pub(crate) fn of(dir: &Path) -> Result<Layout, Failure> {
-        let path = dir.join("tokenizer_config.json");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let Some(template) = config["chat_template"].as_str() else { return Ok(Layout::Plain) };
-        let formats = [ChatFormat::V3, ChatFormat::R1, ChatFormat::R1Zero];
-        match formats.into_iter().find(|format| format.jinja() == template) {
-            Some(format) => Ok(Layout::Chat(format)),
-            None => Err(Failure::hinted(
-                format!(
-                    "the chat template in `{}` is not one that this program knows",
-                    path.display()
-                ),
-                "choose one with `--template v3` or `--template r1`, or continue text with `--raw`",
-            )),
-        }
-    }
-
-    /// Whether a prompt of this layout already opens the thinking.
-    pub(crate) fn opens_thinking(self) -> bool {
-        self == Layout::Chat(ChatFormat::R1)
+        let Some(file) = TemplateFile::open(dir)? else {
+            let name = name_of(dir);
+            let format = ChatFormat::detect(Hints { name: &name, ..Hints::default() });
+            return Ok(format.map_or(Layout::Plain, Layout::Chat));
+        };
+        // Those that this program wrote when it trained the model.
+        let ours = [ChatFormat::V3, ChatFormat::R1, ChatFormat::R1Zero];
+        let known = ours.into_iter().find(|format| format.jinja() == file.text);
+        Ok(known.map_or(Layout::Own(file), Layout::Chat))
     }
 
     /// Whether a prompt can hold earlier turns and a system text.
-    pub(crate) fn holds_turns(self) -> bool {
-        matches!(self, Layout::Chat(ChatFormat::V3 | ChatFormat::R1))
+    pub(crate) fn holds_turns(&self) -> bool {
+        match self {
+            Layout::Chat(format) => format.holds_turns(),
+            Layout::Own(_) => true,
+            Layout::Plain => false,
+        }
     }
 
     /// A sentence for people where the layout is not an ordinary chat.
-    pub(crate) fn note(self) -> Option<&'static str> {
+    pub(crate) fn note(&self) -> Option<&'static str> {
         match self {
             Layout::Chat(ChatFormat::R1Zero) => {
                 Some("a base model: questions are put into the R1-Zero template, each stands alone")
             }
             Layout::Plain => Some("no chat template: the text is continued as it is"),
-            Layout::Chat(_) => None,
+            Layout::Chat(_) | Layout::Own(_) => None,
         }
     }
+
+    fn renderer(&self, tokenizer: &Tokenizer) -> Result<Option<ChatRenderer>, Failure> {
+        Ok(match self {
+            Layout::Chat(format) => Some(ChatRenderer::built_in(*format, tokenizer)?),
+            Layout::Own(file) => Some(ChatRenderer::new(file.clone(), tokenizer)?),
+            Layout::Plain => None,
+        })
+    }
+}
+
+/// What a checkpoint is called: its directory, or the repository of a download.
+fn name_of(dir: &Path) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let snapshots = dir.parent().filter(|parent| parent.ends_with("snapshots"));
+    let named = snapshots.and_then(Path::parent).unwrap_or(&dir);
+    named.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Why an answer ended.
@@ -113,6 +126,9 @@ pub(crate) struct Speaker {
     pub(crate) voice: Voice,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) layout: Layout,
+    /// Whether its prompts open the thinking.
+    pub(crate) opens_thinking: bool,
+    renderer: Option<ChatRenderer>,
 }
 
 /// The part of it that knows no text: the model and one conversation's cache.
@@ -147,20 +163,34 @@ impl Speaker {
         let mut stop_ids = stop_ids;
         stop_ids.extend(&model.config.eos_token_id);
         stop_ids.extend(tokenizer.token_id(special::EOS));
+        let renderer = layout.renderer(&tokenizer)?;
+        if let Some(renderer) = &renderer {
+            stop_ids.extend(renderer.stop_ids(&tokenizer));
+        }
         stop_ids.sort_unstable();
         stop_ids.dedup();
         let (session, vocab_limit) = (Session::new(cache), tokenizer.vocab_size());
         let voice = Voice { model, cache, session, stop_ids, vocab_limit };
-        Ok(Speaker { voice, tokenizer, layout })
+        let mut speaker = Speaker { voice, tokenizer, layout, opens_thinking: false, renderer };
+        // What a prompt does to one question it does to all; a template that refuses says so later.
+        let probe = speaker.rendered(&[Message::user("?")]);
+        speaker.opens_thinking = matches!(probe, Ok(Some(prompt)) if prompt.opened_thinking);
+        Ok(speaker)
     }
 
     /// Ids of a prompt that asks for the next turn of a conversation.
     pub(crate) fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
-        match (self.layout, messages.last()) {
-            (Layout::Chat(format), _) => Ok(chat::render(&self.tokenizer, messages, format)?),
-            (Layout::Plain, Some(last)) => Ok(self.plain_prompt(&last.content)),
-            (Layout::Plain, None) => Ok(self.plain_prompt("")),
+        match self.rendered(messages)? {
+            Some(prompt) => Ok(prompt.ids),
+            None => Ok(self.plain_prompt(messages.last().map_or("", |last| &last.content))),
         }
+    }
+
+    fn rendered(&self, messages: &[Message]) -> Result<Option<Prompt>, Failure> {
+        let Some(renderer) = &self.renderer else { return Ok(None) };
+        let options = Options { add_generation_prompt: true, ..Options::default() };
+        let conversation = messages.to_vec().into();
+        Ok(Some(renderer.prompt(&self.tokenizer, &conversation, &options)?))
     }
 
     /// Ids of text that shall be continued. Control tokens in it count: who continues text by hand

@@ -231,6 +231,8 @@ fn formats_for_training_are_the_built_in_ones() {
         let question = [Message::user(text)];
         let expected = prompt(ChatFormat::V2, &question, &asking());
         assert_eq!(render(tokenizer(), &question, ChatFormat::V2).unwrap(), expected.ids);
+        let expected = prompt(ChatFormat::R1Zero, &question, &asking());
+        assert_eq!(render(tokenizer(), &question, ChatFormat::R1Zero).unwrap(), expected.ids);
     }
 }
 
@@ -429,4 +431,26 @@ fn conversations_are_read_from_the_json_of_the_interfaces() {
     ] {
         assert!(serde_json::from_str::<Conversation>(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn templates_are_found_in_the_files_of_a_checkpoint() {
+    let dir = std::env::temp_dir().join(format!("fathom-template-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    assert_eq!(TemplateFile::open(&dir).unwrap(), None);
+    let config = r#"{"bos_token": {"content": "<b>"}, "eos_token": "<e>", "unk_token": null,
+        "chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
+    std::fs::write(dir.join("tokenizer_config.json"), config).unwrap();
+    let file = TemplateFile::open(&dir).unwrap().unwrap();
+    assert_eq!((file.text.as_str(), file.bos_token.as_deref()), ("d", Some("<b>")));
+    assert_eq!((file.eos_token.as_deref(), file.unk_token), (Some("<e>"), None));
+    std::fs::write(dir.join("chat_template.jinja"), "{{ bos_token }}{{ nonsense() }}").unwrap();
+    let renderer = ChatRenderer::open(&dir, tokenizer()).unwrap().unwrap();
+    assert!(renderer.file().path.ends_with("chat_template.jinja"));
+    let question = vec![Message::user("q")].into();
+    let error = renderer.prompt(tokenizer(), &question, &asking()).unwrap_err().to_string();
+    assert!(error.contains("chat_template.jinja`, line 1: unknown function"), "{error}");
+    std::fs::write(dir.join("tokenizer_config.json"), "{").unwrap();
+    assert!(matches!(TemplateFile::open(&dir), Err(Error::Json { .. })));
+    std::fs::remove_dir_all(&dir).unwrap();
 }
