@@ -88,7 +88,7 @@ fn ctrl_c_keeps_the_bytes_and_prints_how_to_go_on() {
 }
 
 #[test]
-fn run_fetches_what_it_is_asked_to_talk_with_and_inspect_says_how() {
+fn run_fetches_what_it_is_asked_to_talk_with_and_logits_says_how() {
     let (hub, dir) = (Hub::start(), folder("pull_run"));
     {
         let mut state = hub.state();
