@@ -35,28 +35,33 @@ pub(super) fn top_k(logits: &[f32], k: usize) -> Vec<u32> {
         n if k <= n => *maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1,
         _ => f32::NEG_INFINITY,
     };
-    let mut keys = keys_from(logits, threshold);
+    let mut keys = keys_within(logits, threshold, f32::INFINITY);
     keys.select_nth_unstable(k - 1);
     keys.truncate(k);
     keys.sort_unstable();
     keys.into_iter().map(id).collect()
 }
 
-/// Keys of the tokens whose logits are at least `threshold`, by id.
-fn keys_from(logits: &[f32], threshold: f32) -> Vec<u64> {
+/// Keys of the tokens whose logits are at least `from` and below `to`, by id.
+fn keys_within(logits: &[f32], from: f32, to: f32) -> Vec<u64> {
+    let within = |logit: f32| logit >= from && logit < to;
     let mut keys = Vec::new();
     for (at, chunk) in logits.chunks(CHUNK).enumerate() {
-        if !chunk.iter().fold(false, |any, logit| any | (*logit >= threshold)) {
+        if !chunk.iter().fold(false, |any, logit| any | within(*logit)) {
             continue;
         }
-        let ids = at * CHUNK..;
-        let above = ids.zip(chunk).filter(|(_, logit)| **logit >= threshold);
-        keys.extend(above.map(|(id, logit)| key(id, *logit)));
+        // Without a branch: every key is written, those outside are written over.
+        let (mut found, mut n) = ([0; CHUNK], 0);
+        for (offset, logit) in chunk.iter().enumerate() {
+            found[n] = key(at * CHUNK + offset, *logit);
+            n += usize::from(within(*logit));
+        }
+        keys.extend_from_slice(&found[..n]);
     }
     keys
 }
 
-/// Tokens from a threshold on, put in order as far as they are asked for.
+/// Tokens of a range of logits, put in order as far as they are asked for.
 pub(super) struct Ranked {
     keys: Vec<u64>,
     n_sorted: usize,
@@ -64,9 +69,9 @@ pub(super) struct Ranked {
 }
 
 impl Ranked {
-    /// Tokens whose logits are at least `threshold`.
-    pub(super) fn from(logits: &[f32], threshold: f32) -> Ranked {
-        Ranked { keys: keys_from(logits, threshold), n_sorted: 0, next: 0 }
+    /// Tokens whose logits are at least `from` and below `to`.
+    pub(super) fn within(logits: &[f32], from: f32, to: f32) -> Ranked {
+        Ranked { keys: keys_within(logits, from, to), n_sorted: 0, next: 0 }
     }
 }
 
