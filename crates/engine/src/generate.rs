@@ -155,12 +155,15 @@ mod tests {
         (model, spec)
     }
 
+    /// A token, its log-probability, and the likeliest ones.
+    type Heard = (u32, f32, Vec<(u32, f32)>);
+
     fn answer(
         model: &Model,
         session: &mut Session,
         sampling: &Sampling,
         n_top: usize,
-    ) -> Vec<(u32, f32, Vec<(u32, f32)>)> {
+    ) -> Vec<Heard> {
         let request = GenerateRequest { prompt: &[5, 17, 3], sampling, n_top_log_probs: n_top };
         let mut heard = Vec::new();
         let generated = session.generate(model, &request, |drawn| {
