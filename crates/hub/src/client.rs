@@ -182,6 +182,10 @@ fn failure(url: &str, error: ureq::Error) -> Error {
     let url = without_query(url);
     match error {
         ureq::Error::HostNotFound => Error::NoHost { url },
+        // The standard library has no kind for a name that cannot be looked up, only this text.
+        ureq::Error::Io(error) if error.to_string().contains("failed to lookup address") => {
+            Error::NoHost { url }
+        }
         ureq::Error::BadUri(why) => Error::BadAnswer { url, why },
         // Certificates do not become valid by asking again, but a cut handshake looks the same.
         other => Error::Network { url, why: other.to_string() },
