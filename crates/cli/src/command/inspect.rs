@@ -6,7 +6,7 @@ mod report;
 
 use crate::failure::Failure;
 use crate::output::{json_to_stdout, to_stdout};
-use crate::talk::source;
+use crate::talk::source::{Found, Missing, locate};
 use fathom_model::preset;
 use report::Report;
 
@@ -15,7 +15,7 @@ use report::Report;
 #[command(after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "preset", "list_presets"])))]
 pub(crate) struct Args {
-    /// A directory with `config.json`, or a run directory
+    /// A directory with `config.json`, a GGUF file, a downloaded repository, or a run directory
     #[arg(value_name = "MODEL")]
     model: Option<String>,
 
@@ -45,10 +45,10 @@ Examples:
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let description = match (&args.model, &args.preset) {
-        (Some(model), _) => {
-            let source = source::find(Some(model))?;
-            description::of_directory(&source.dir)?
-        }
+        (Some(model), _) => match locate(Some(model), Missing::Refuse)? {
+            Found::Directory(source) => description::of_directory(&source.dir)?,
+            Found::Gguf { file, .. } => description::of_gguf(&file)?,
+        },
         (None, Some(Some(name))) => description::of_preset(find_preset(name)?),
         (None, Some(None) | None) => return list(&args),
     };

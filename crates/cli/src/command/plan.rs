@@ -8,7 +8,8 @@ use crate::command::inspect::find_preset;
 use crate::failure::Failure;
 use crate::output::{json_to_stdout, to_stdout};
 use crate::sizes::{parse_bytes, parse_count, parse_rate};
-use crate::talk::source;
+use crate::talk::source::{Found, Missing, locate};
+use fathom_checkpoint::gguf::Gguf;
 use fathom_kernels::quant::Format;
 use fathom_model::{Config, read_config};
 use serde_json::json;
@@ -18,7 +19,7 @@ use serde_json::json;
 #[command(after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "preset"])))]
 pub(crate) struct Args {
-    /// A directory with `config.json`, or a run directory
+    /// A directory with `config.json`, a GGUF file, a downloaded repository, or a run directory
     #[arg(value_name = "MODEL")]
     model: Option<String>,
 
@@ -136,9 +137,12 @@ fn subject(args: &Args) -> Result<Subject, Failure> {
         let label = preset.name.to_owned();
         return Ok(Subject { label, preset: Some(preset.name), config: (preset.config)() });
     }
-    let source = source::find(args.model.as_deref())?;
-    let config = read_config(&source.dir)?;
-    Ok(Subject { label: source.label, preset: None, config })
+    let found = locate(args.model.as_deref(), Missing::Refuse)?;
+    let config = match &found {
+        Found::Directory(source) => read_config(&source.dir)?,
+        Found::Gguf { file, .. } => fathom_model::gguf::config(&Gguf::open(file)?)?,
+    };
+    Ok(Subject { label: found.label().to_owned(), preset: None, config })
 }
 
 fn parse_format(text: &str) -> Result<Format, String> {

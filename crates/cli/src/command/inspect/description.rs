@@ -1,10 +1,11 @@
 //! What is known of a model before its weights are read: the one input of a report.
 //!
-//! A directory and a preset make one here; another file format makes its own the same way, with
-//! tensors under the names of the released checkpoints.
+//! A directory, a GGUF file and a preset make one, with tensors under the names of the releases.
 
 use crate::failure::Failure;
 use fathom_checkpoint::Checkpoint;
+use fathom_checkpoint::gguf::Gguf;
+use fathom_model::gguf::{config_with_assumptions, stored_tensors};
 use fathom_model::preset::{OWNER, Preset};
 use fathom_model::survey::StoredTensor;
 use fathom_model::{Config, read_config};
@@ -14,7 +15,7 @@ use std::path::Path;
 
 /// Everything that a report speaks of.
 pub(crate) struct Description {
-    /// What this is, in one word: `directory`, `preset`.
+    /// What this is, in one word: `directory`, `file`, `preset`.
     pub(crate) kind: &'static str,
     pub(crate) name: String,
     pub(crate) config: Config,
@@ -30,7 +31,7 @@ pub(crate) struct Description {
     pub(crate) weights_error: Option<String>,
     /// `None`: there is none.
     pub(crate) tokenizer: Option<Vocabulary>,
-    /// Name of a known chat template, or what is known of an own one.
+    /// Name of a known chat template, or what an unknown one resembles.
     pub(crate) template: Option<String>,
     /// Words of `generation_config.json` that change how a text is sampled.
     pub(crate) generation: Vec<(String, Value)>,
@@ -87,6 +88,41 @@ pub(crate) fn of_directory(dir: &Path) -> Result<Description, Failure> {
         template,
         generation: json_file(&dir.join("generation_config.json")).map_or(Vec::new(), defaults),
     })
+}
+
+/// Describes a GGUF file, or all parts of a split one.
+pub(crate) fn of_gguf(file: &Path) -> Result<Description, Failure> {
+    let gguf = Gguf::open(file)?;
+    let (config, _) = config_with_assumptions(&gguf)?;
+    let bytes = |path: &Path| path.metadata().map_or(0, |found| found.len());
+    let files = gguf.paths().map(|path| (path.display().to_string(), bytes(path))).collect();
+    let template = gguf.text("tokenizer.chat_template")?.map(template_name);
+    let tensors = stored_tensors(&gguf, &config);
+    Ok(Description {
+        kind: "file",
+        name: file.display().to_string(),
+        published_context_tokens: None,
+        hub_ids: Vec::new(),
+        files,
+        tensors: Some(tensors),
+        weights_error: None,
+        tokenizer: gguf_vocabulary(&gguf)?,
+        template,
+        generation: Vec::new(),
+        config,
+    })
+}
+
+/// The outline of the vocabulary in a GGUF. Type 3 is a control token, 4 one added by its users.
+fn gguf_vocabulary(gguf: &Gguf) -> Result<Option<Vocabulary>, Failure> {
+    let Some(model) = gguf.text("tokenizer.ggml.model")? else { return Ok(None) };
+    let pre = gguf.text("tokenizer.ggml.pre")?.unwrap_or("default");
+    let types = gguf.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
+    Ok(Some(Vocabulary {
+        kind: format!("{model}, split as {pre}"),
+        n_tokens: gguf.texts("tokenizer.ggml.tokens")?.map_or(0, <[String]>::len) as u64,
+        n_added: types.iter().filter(|kind| matches!(kind, 3 | 4)).count() as u64,
+    }))
 }
 
 fn tensors(checkpoint: &Checkpoint) -> Vec<StoredTensor> {
