@@ -4,7 +4,7 @@ use super::Machine;
 use crate::failure::Failure;
 use crate::memory::{Memory, memory};
 use crate::output::{json_to_stdout, to_stdout};
-use crate::talk::source::{self, RUNS};
+use crate::talk::source::{Missing, RUNS, locate};
 use crate::terminal::Style;
 use fathom_kernels::cpu::{Cpu, Isa, cpu};
 use fathom_kernels::limits::{self, Limits};
@@ -66,7 +66,7 @@ fn find() -> Found {
         limits: limits::measure(Duration::from_millis(40), 5),
         devices: Device::present(),
         runs: here.join(RUNS),
-        newest: source::find(None).ok().map(|source| source.label),
+        newest: locate(None, Missing::Refuse).ok().map(|found| found.label().to_owned()),
         hub_cache: hub_cache(),
     }
 }

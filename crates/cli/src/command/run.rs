@@ -3,12 +3,13 @@
 use super::{Dtype, Machine};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::opened::{Holding, Opened};
 use crate::output::{json_to_stdout, program, to_stderr};
 use crate::talk::chat::{Chat, cost, stream};
 use crate::talk::hole::{Hole, MAX_MIDDLE_TOKENS, Place};
 use crate::talk::screen::{Screen, Think};
 use crate::talk::settings::{self, Settings};
-use crate::talk::source::{self, Source};
+use crate::talk::source::Missing;
 use crate::talk::speaker::{Ended, Layout, Speaker};
 use crate::terminal::Style;
 use fathom_text::{ChatFormat, Message};
@@ -21,7 +22,7 @@ use std::time::Instant;
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A directory with `config.json`, or a run directory (its main model) [default: the newest run under `runs/`]
+    /// A directory with `config.json`, a `.gguf` file, a Hugging Face repository (fetched if it is not here), or a run directory [default: the newest run under `runs/`]
     #[arg(value_name = "MODEL")]
     model: Option<String>,
 
@@ -60,9 +61,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LINE", requires = "fim_file")]
     at: Option<Place>,
 
-    /// Arithmetic of the matrices
-    #[arg(long, value_name = "TYPE", default_value = "bf16")]
+    /// Precision of activations before products; weights have that of their format
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
+
+    #[command(flatten)]
+    holding: Holding,
 
     /// Print one JSON object: text, reasoning, ids, finish_reason, usage, timing
     #[arg(long)]
@@ -85,6 +89,8 @@ Examples:
   fathom run runs/r1-tiny                         chat with its main model; /help lists commands
   fathom run runs/r1-tiny \"What is 348 + 275?\"    answer once
   fathom run runs/r1-tiny/checkpoints/base        any stage of a run
+  fathom run deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --quant q8_0
+  fathom run deepseek-v2-lite-q4_k.gguf --memory 6GiB
   cat question.txt | fathom run DIR > answer.txt  thinking stands between <think> and </think>
   fathom run DIR --raw \"Once upon a time\" --max-tokens 50
   fathom run runs/code-small --fim 'fn add(a: i32, b: i32) -> i32 {' '}'
@@ -143,17 +149,17 @@ enum Plan {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     args.machine.apply();
     let (typed, prompt) = model_and_prompt(args.model.clone(), args.prompt.clone());
-    let source = source::find_or_fetch(typed.as_deref())?;
-    let layout = layout(&args, &source.dir)?;
+    let opened = Opened::find(typed.as_deref(), Missing::Fetch)?;
+    let layout = layout(&args, &opened)?;
     refuse_without_effect(&args, &layout)?;
     let plan = plan(&args, prompt)?;
-    let (mut settings, stop_ids) = args.settings.over_defaults_of(&source.dir)?;
+    let (mut settings, stop_ids) = args.settings.over_defaults_of(opened.path())?;
     settings.n_top_log_probs = args.logprobs.map(usize::from);
     let start = Instant::now();
-    let mut speaker = Speaker::open(&source.dir, layout, args.dtype.into(), stop_ids)?;
+    let mut speaker = Speaker::open(&opened, &args.holding, layout, args.dtype.into(), stop_ids)?;
     let loaded_s = start.elapsed().as_secs_f64();
     let asked = match plan {
-        Plan::Chat => return chat(&args, &source, speaker, settings),
+        Plan::Chat => return chat(&args, opened.label(), speaker, settings),
         Plan::Once(prompt) => {
             note(speaker.layout.note());
             let mut messages: Vec<Message> = args.system.iter().map(Message::system).collect();
@@ -181,13 +187,13 @@ fn model_and_prompt(
     }
 }
 
-fn layout(args: &Args, dir: &Path) -> Result<Layout, Failure> {
+fn layout(args: &Args, opened: &Opened) -> Result<Layout, Failure> {
     if args.raw || args.fim.is_some() || args.fim_file.is_some() {
         return Ok(Layout::Plain);
     }
     match args.template {
         Some(template) => Ok(Layout::Chat(template.into())),
-        None => Layout::of(dir),
+        None => Layout::of(opened),
     }
 }
 
@@ -243,10 +249,10 @@ fn no_prompt(what: &str) -> String {
     format!("{what}\nhint: give a question, as in `{} run MODEL \"What is 1 + 1?\"`", program())
 }
 
-fn chat(args: &Args, source: &Source, speaker: Speaker, settings: Settings) -> Result<(), Failure> {
+fn chat(args: &Args, label: &str, speaker: Speaker, settings: Settings) -> Result<(), Failure> {
     let style = Style::of_stdout();
     let millions = speaker.voice.model.n_parameters() as f64 / 1e6;
-    let heading = format!("{} · {millions:.1} M parameters · {} · /help", source.label, args.dtype);
+    let heading = format!("{label} · {millions:.1} M parameters · /help");
     to_stderr(&format!("{}\n", style.dim(&heading)));
     note(speaker.layout.note());
     let mut chat = Chat::new(speaker, settings, style);

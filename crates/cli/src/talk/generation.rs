@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use fathom_engine::Sampling;
 use serde::Deserialize;
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -31,12 +32,14 @@ enum Ids {
 }
 
 impl Generation {
-    /// Reads the file of the model in `dir`; nothing is stated where there is none.
+    /// Reads the file of the model in `dir`; nothing is stated where there is none, as beside a GGUF.
     pub(super) fn of(dir: &Path) -> Result<Generation, Failure> {
         let path = dir.join("generation_config.json");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 return Ok(Generation::default());
             }
             Err(error) => {

@@ -44,17 +44,6 @@ impl Found {
             Found::Gguf { label, .. } => label,
         }
     }
-
-    /// The directory, for commands that read nothing else.
-    fn directory(self) -> Result<Source, Failure> {
-        match self {
-            Found::Directory(source) => Ok(source),
-            Found::Gguf { label, .. } => Err(Failure::hinted(
-                format!("`{label}`: GGUF files cannot be read yet"),
-                "use the same model as a Hugging Face directory with safetensors",
-            )),
-        }
-    }
 }
 
 /// What to do about a repository that the cache of downloads lacks.
@@ -66,18 +55,8 @@ pub(crate) enum Missing {
     Refuse,
 }
 
-/// Finds the model that was typed; without one, that of the newest run under `runs/`.
-pub(crate) fn find(typed: Option<&str>) -> Result<Source, Failure> {
-    locate(typed, Missing::Refuse)?.directory()
-}
-
-/// The same, but downloads what is named and not here.
-pub(crate) fn find_or_fetch(typed: Option<&str>) -> Result<Source, Failure> {
-    locate(typed, Missing::Fetch)?.directory()
-}
-
 /// Finds a directory, a GGUF file, a run, or a repository in the cache of downloads. What exists as
-/// a path is that path.
+/// a path is that path; without a name, the newest run under `runs/`.
 pub(crate) fn locate(typed: Option<&str>, missing: Missing) -> Result<Found, Failure> {
     let Some(typed) = typed else {
         return newest_run(Path::new(RUNS)).map(Found::Directory).ok_or_else(none_yet);
@@ -212,7 +191,7 @@ mod tests {
             ("Cargo.toml", "is a file"),
         ];
         for (typed, expected) in cases {
-            let text = text(find(Some(typed)).unwrap_err());
+            let text = text(locate(Some(typed), Missing::Refuse).unwrap_err());
             assert!(text.contains(expected) && text.contains("\nhint: "), "{text}");
         }
     }

@@ -3,6 +3,8 @@
 use super::scored::Scored;
 use super::settings::Settings;
 use crate::failure::Failure;
+use crate::opened::{Holding, Opened};
+use fathom_checkpoint::gguf::Gguf;
 use fathom_engine::{Drawn, Finish, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec};
 use fathom_model::{Model, Precision};
@@ -23,11 +25,14 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    /// The layout of the checkpoint in `dir`: its own template; else the format that its name
-    /// tells; else none.
-    pub(crate) fn of(dir: &Path) -> Result<Layout, Failure> {
-        let Some(file) = TemplateFile::open(dir)? else {
-            let name = name_of(dir);
+    /// The layout of a model: its own template; else the format that its name tells; else none.
+    pub(crate) fn of(opened: &Opened) -> Result<Layout, Failure> {
+        let file = match opened.files.gguf() {
+            Some(gguf) => template_in(gguf, &opened.tokenizer()?)?,
+            None => TemplateFile::open(opened.path())?,
+        };
+        let Some(file) = file else {
+            let name = name_of(opened.path());
             let format = ChatFormat::detect(Hints { name: &name, ..Hints::default() });
             return Ok(format.map_or(Layout::Plain, Layout::Chat));
         };
@@ -64,6 +69,21 @@ impl Layout {
             Layout::Plain => None,
         })
     }
+}
+
+/// The template inside a GGUF, with the tokens that templates name.
+fn template_in(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<TemplateFile>, Failure> {
+    let Some(text) = gguf.text("tokenizer.chat_template")? else { return Ok(None) };
+    let text_of = |id| Some(String::from_utf8_lossy(tokenizer.id_to_bytes(id)?).into_owned());
+    let named = |id: Option<u32>| id.and_then(text_of);
+    Ok(Some(TemplateFile {
+        path: gguf.path().display().to_string(),
+        text: text.to_owned(),
+        bos_token: named(tokenizer.bos_id()),
+        eos_token: named(tokenizer.eos_id()),
+        pad_token: named(tokenizer.pad_id()),
+        unk_token: None,
+    }))
 }
 
 /// What a checkpoint is called: its directory, or the repository of a download.
@@ -142,19 +162,20 @@ pub(crate) struct Voice {
 }
 
 impl Speaker {
-    /// Reads a checkpoint directory. `stop_ids` come from its `generation_config.json`.
+    /// Loads a model. `stop_ids` come from its `generation_config.json`.
     pub(crate) fn open(
-        dir: &Path,
+        opened: &Opened,
+        holding: &Holding,
         layout: Layout,
         precision: Precision,
         stop_ids: Vec<u32>,
     ) -> Result<Speaker, Failure> {
-        let tokenizer = open_tokenizer(dir)?;
-        let mut model = Model::open(dir)?;
+        let tokenizer = opened.tokenizer()?;
+        let mut model = opened.load(holding, false)?.model;
         if tokenizer.vocab_size() > model.config.vocab_size {
             return Err(Failure::Failed(format!(
                 "`{}`: the tokenizer has {} tokens, the model knows {}",
-                dir.display(),
+                opened.label(),
                 tokenizer.vocab_size(),
                 model.config.vocab_size
             )));
@@ -162,6 +183,7 @@ impl Speaker {
         let cache = model.pack_for_cache(precision, CacheForm::Latent);
         let mut stop_ids = stop_ids;
         stop_ids.extend(&model.config.eos_token_id);
+        stop_ids.extend(tokenizer.eos_id());
         stop_ids.extend(tokenizer.token_id(special::EOS));
         let renderer = layout.renderer(&tokenizer)?;
         if let Some(renderer) = &renderer {
@@ -203,7 +225,9 @@ impl Speaker {
 
     /// The token that every document begins with.
     pub(crate) fn bos(&self) -> Option<u32> {
-        self.tokenizer.token_id(special::BOS).or(self.voice.model.config.bos_token_id)
+        let tokenizer = &self.tokenizer;
+        let named = tokenizer.bos_id().or_else(|| tokenizer.token_id(special::BOS));
+        named.or(self.voice.model.config.bos_token_id)
     }
 }
 
