@@ -2,7 +2,7 @@
 //!
 //! Everything is an upper bound of speed from three rates: a step takes at least as long as its
 //! reads from memory, its reads from disk and its arithmetic take, each at full rate. Overheads,
-//! caches of the processor and imbalance only add to it.
+//! caches of the processor and imbalance only add to it. Sums saturate: what was typed may be absurd.
 
 use super::hardware::Machine;
 use super::weights::{WeightBytes, weight_bytes};
@@ -70,7 +70,7 @@ pub struct ServingPlan {
 impl ServingPlan {
     /// All that must be in memory for everything to be there.
     pub fn needed_bytes(&self) -> u64 {
-        self.weights.main() + self.cache_bytes + self.scratch_bytes
+        self.weights.main().saturating_add(self.cache_bytes).saturating_add(self.scratch_bytes)
     }
 
     /// What must be in memory even when experts come from disk.
@@ -83,18 +83,21 @@ impl ServingPlan {
 pub fn serving_plan(config: &Config, machine: &Machine, serving: &Serving) -> ServingPlan {
     let Serving { format, context_tokens, batch } = *serving;
     let weights = weight_bytes(config, format);
-    let cache_bytes = cache_bytes_per_token(config, CACHE_ELEMENT_BYTES) * context_tokens * batch;
+    let cache_bytes = cache_bytes_per_token(config, CACHE_ELEMENT_BYTES)
+        .saturating_mul(context_tokens)
+        .saturating_mul(batch);
     let scratch_bytes = scratch_bytes(config, batch);
     let chosen = (weights.routed as f64 * distinct_expert_share(config, batch)).round() as u64;
-    let read_bytes_per_step = weights.every_token + chosen + cache_bytes;
-    let fit = fit(&weights, machine.memory_bytes, cache_bytes + scratch_bytes);
+    let read_bytes_per_step = (weights.every_token + chosen).saturating_add(cache_bytes);
+    let fit = fit(&weights, machine.memory_bytes, cache_bytes.saturating_add(scratch_bytes));
     let disk_bytes_per_step = match fit {
         Fit::InMemory => 0,
         Fit::ExpertsFromDisk { cached_share } => (chosen as f64 * (1.0 - cached_share)) as u64,
         Fit::AllFromDisk | Fit::No { .. } => weights.every_token + chosen,
     };
     let form = AttentionForm::Absorbed;
-    let flops_per_step = batch * forward_flops_per_token(config, context_tokens, form);
+    let flops_per_step =
+        forward_flops_per_token(config, context_tokens, form).saturating_mul(batch);
     let (bound, seconds) = [
         (Bound::Memory, read_bytes_per_step as f64 / machine.read_bytes_per_s),
         (Bound::Disk, disk_bytes_per_step as f64 / machine.disk_bytes_per_s),
@@ -144,7 +147,8 @@ pub fn distinct_expert_share(config: &Config, batch: u64) -> f64 {
 /// gate, up and their product of the MLP.
 fn scratch_bytes(config: &Config, batch: u64) -> u64 {
     let rows = PREFILL_CHUNK_TOKENS.max(batch);
-    4 * (rows * values_per_token(config) + batch * config.vocab_size as u64)
+    let layer = rows.saturating_mul(values_per_token(config));
+    layer.saturating_add(batch.saturating_mul(config.vocab_size as u64)).saturating_mul(4)
 }
 
 fn values_per_token(config: &Config) -> u64 {
@@ -191,13 +195,13 @@ pub fn training_plan(config: &Config, machine: &Machine, training: &Training) ->
     let n_parameters = counts.active_without_embedding;
     let flops = 6.0 * n_parameters as f64 * training.tokens;
     let device_hours = flops / (machine.flops_per_s * machine.training_share) / 3600.0;
-    let rows = training.context_tokens * training.batch;
+    let rows = training.context_tokens.saturating_mul(training.batch);
     let per_token = values_per_token(config) * config.num_hidden_layers as u64;
     TrainingPlan {
         n_parameters,
         flops,
         state_bytes: (counts.total + counts.mtp) * TRAINING_BYTES_PER_PARAMETER,
-        activation_bytes: 4 * rows * (per_token + config.vocab_size as u64),
+        activation_bytes: rows.saturating_mul(4 * (per_token + config.vocab_size as u64)),
         device_hours,
         days: device_hours / training.n_devices as f64 / 24.0,
         price: device_hours * machine.price_per_hour,
