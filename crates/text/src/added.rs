@@ -8,11 +8,14 @@
 
 use std::sync::OnceLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use serde::Deserialize;
 
 use crate::char_class::CharSet;
 use crate::normalize::{Form, normalized};
+
+/// With more bytes of added tokens, they are found a little slower; releases have up to 20,000.
+const MAX_QUICK_BYTES: usize = 1 << 16;
 
 /// An entry of `added_tokens`.
 #[derive(Clone, Debug, Deserialize)]
@@ -142,10 +145,16 @@ impl Automaton {
         if tokens.is_empty() {
             return Ok(None);
         }
-        let contents = tokens.iter().map(|token| normalized(forms, &token.content).into_owned());
+        let content = |token: &AddedToken| normalized(forms, &token.content).into_owned();
+        let contents: Vec<String> = tokens.iter().map(content).collect();
+        let n_bytes: usize = contents.iter().map(String::len).sum();
+        // The quickest automaton takes a kilobyte for each byte of a token, which nobody may ask of
+        // us with a long one; the other a few dozen.
+        let small = (n_bytes > MAX_QUICK_BYTES).then_some(AhoCorasickKind::ContiguousNFA);
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
-            .build(contents.collect::<Vec<_>>())?;
+            .kind(small)
+            .build(contents)?;
         Ok(Some(Automaton { search, tokens }))
     }
 

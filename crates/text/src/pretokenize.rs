@@ -19,6 +19,10 @@ use crate::{Error, Result, tokenizer_json};
 use class_run::ClassRun;
 pub(crate) use words::{CODE, PROSE};
 
+/// Most stages of a file; a short expression can take megabytes once it is compiled. Releases have
+/// up to six.
+const MAX_STAGES: usize = 16;
+
 /// A compiled sequence of expressions.
 #[derive(Debug)]
 pub(crate) struct Splitter {
@@ -86,6 +90,9 @@ impl Splitter {
         let Some((last, splits)) = stages.split_last() else {
             return Err(refuse(pre_tokenizer, "a `ByteLevel` stage at the end"));
         };
+        if stages.len() > MAX_STAGES {
+            return Err(refuse(pre_tokenizer, "at most 16 stages"));
+        }
         let mut read = Vec::new();
         for stage in splits {
             let (pattern, behavior) = match stage["type"].as_str() {
