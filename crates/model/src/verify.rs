@@ -96,9 +96,13 @@ impl Golden {
     pub fn open(path: &Path) -> Result<Golden, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Golden::from_text(path, &text)
+    }
+
+    /// Reads the content of such a file; `path` is for errors. Errors: `Golden`.
+    pub fn from_text(path: &Path, text: &str) -> Result<Golden, Error> {
         let fail = |problem: String| Error::Golden { path: path.to_owned(), problem };
-        let golden: Golden =
-            serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
+        let golden: Golden = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
         if golden.cases.is_empty() {
             return Err(fail("it holds no cases".into()));
         }

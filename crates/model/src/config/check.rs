@@ -14,6 +14,10 @@ pub const MAX_LAYERS: usize = 10_000;
 const MAX_MTP_LAYERS: usize = 63;
 /// Most positions.
 pub const MAX_POSITIONS: usize = 1 << 30;
+/// Most heads times the widest of what a head holds; V3 has 139 264.
+const MAX_HEADS_WIDTH: u128 = 1 << 26;
+/// Largest factor, exponent or count of turns in a scaling; with more, rotations are no numbers.
+const MAX_SCALING: f64 = 1e6;
 /// Most expert matrices of a model; V3 has 45 312.
 const MAX_EXPERT_MATRICES: u128 = 4_000_000;
 
@@ -63,6 +67,20 @@ impl Config {
     }
 
     fn check_heads(&self) -> Result<(), ConfigError> {
+        self.check_head_sizes()?;
+        // Both are at most MAX_SIZE, their product need not be.
+        let latent = self.kv_lora_rank.map_or(0, |rank| 2 * rank + self.qk_rope_head_dim);
+        let widest = self.qk_head_dim().max(self.v_dim()).max(latent);
+        let width = self.num_attention_heads as u128 * widest as u128;
+        if width > MAX_HEADS_WIDTH {
+            let field = "num_attention_heads * the size of a head";
+            let max = MAX_HEADS_WIDTH;
+            return Err(ConfigError::OutOfRange { field, value: width, min: 1, max });
+        }
+        Ok(())
+    }
+
+    fn check_head_sizes(&self) -> Result<(), ConfigError> {
         if let Some(kv_lora_rank) = self.kv_lora_rank {
             within("kv_lora_rank", kv_lora_rank, MAX_SIZE)?;
             if let Some(q_lora_rank) = self.q_lora_rank {
@@ -196,8 +214,11 @@ impl Config {
     }
 
     fn check_scaling(&self) -> Result<(), ConfigError> {
+        let most =
+            |field, value: f64| number(field, value, value <= MAX_SCALING, "at most 1000000");
         let stretch = |factor: f64| {
-            number("rope_scaling.factor", factor, factor >= 1.0, "a number from 1 on")
+            number("rope_scaling.factor", factor, factor >= 1.0, "a number from 1 on")?;
+            most("rope_scaling.factor", factor)
         };
         let original = |positions| {
             within("rope_scaling.original_max_position_embeddings", positions, MAX_POSITIONS)
@@ -215,13 +236,16 @@ impl Config {
             }) => {
                 stretch(factor)?;
                 original(original_max_position_embeddings)?;
-                let slow = beta_slow > 0.0;
-                number("rope_scaling.beta_slow", beta_slow, slow, "a number above 0")?;
+                let slow = beta_slow >= 1.0 / MAX_SCALING;
+                number("rope_scaling.beta_slow", beta_slow, slow, "a number from 0.000001 on")?;
                 let fast = beta_fast >= beta_slow;
                 number("rope_scaling.beta_fast", beta_fast, fast, "at least `beta_slow`")?;
+                most("rope_scaling.beta_fast", beta_fast)?;
                 number("rope_scaling.mscale", mscale, mscale >= 0.0, "a number from 0 on")?;
+                most("rope_scaling.mscale", mscale)?;
                 let all = mscale_all_dim >= 0.0;
-                number("rope_scaling.mscale_all_dim", mscale_all_dim, all, "a number from 0 on")
+                number("rope_scaling.mscale_all_dim", mscale_all_dim, all, "a number from 0 on")?;
+                most("rope_scaling.mscale_all_dim", mscale_all_dim)
             }
             Some(RopeScaling::Llama3 {
                 factor,
@@ -358,6 +382,32 @@ mod tests {
         refused(Config { routed_scaling_factor: -1.0, ..preset::v3() }, "above 0, found -1");
         let scaling = Some(RopeScaling::Linear { factor: 0.5 });
         refused(Config { rope_scaling: scaling, ..preset::llm_7b() }, "from 1 on, found 0.5");
+    }
+
+    #[test]
+    fn sizes_whose_products_overflow_and_scalings_without_numbers_are_refused() {
+        let wide =
+            Config { num_attention_heads: 1_000_000, head_dim: 1_000_000, ..preset::llm_7b() };
+        let wide = Config { num_key_value_heads: 1_000_000, ..wide };
+        refused(wide, "`num_attention_heads * the size of a head` must lie between 1 and 67108864");
+        refused(Config { kv_lora_rank: Some(1_000_000), ..preset::v3() }, "the size of a head`");
+        let yarn = |beta: f64, mscale: f64| {
+            let (factor, original_max_position_embeddings) = (40.0, 4096);
+            let (beta_fast, beta_slow, mscale_all_dim) = (beta, beta, mscale);
+            let scaling = RopeScaling::Yarn {
+                factor,
+                original_max_position_embeddings,
+                beta_fast,
+                beta_slow,
+                mscale,
+                mscale_all_dim,
+            };
+            Config { rope_scaling: Some(scaling), ..preset::v3() }
+        };
+        refused(yarn(1e-308, 1.0), "`rope_scaling.beta_slow` must be a number from 0.000001 on");
+        refused(yarn(1.0, 1e308), "`rope_scaling.mscale` must be at most 1000000");
+        let scaling = Some(RopeScaling::Linear { factor: 1e308 });
+        refused(Config { rope_scaling: scaling, ..preset::llm_7b() }, "`rope_scaling.factor`");
     }
 
     #[test]

@@ -101,12 +101,14 @@ pub fn attention_flops_per_token(config: &Config, context_tokens: u64, form: Att
         _ => config.qk_head_dim() + config.v_dim(),
     };
     let heads = config.num_attention_heads as u64;
-    2 * per_position as u64 * heads * config.num_hidden_layers as u64 * context_tokens
+    let per_position = 2 * per_position as u64 * heads * config.num_hidden_layers as u64;
+    per_position.saturating_mul(context_tokens) // the one product that sizes alone do not bound
 }
 
 /// Operations of a forward pass for a token that sees `context_tokens` positions.
 pub fn forward_flops_per_token(config: &Config, context_tokens: u64, form: AttentionForm) -> u64 {
-    linear_flops_per_token(config) + attention_flops_per_token(config, context_tokens, form)
+    let attention = attention_flops_per_token(config, context_tokens, form);
+    linear_flops_per_token(config).saturating_add(attention)
 }
 
 #[cfg(test)]

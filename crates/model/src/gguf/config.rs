@@ -428,8 +428,10 @@ fn yarn(keys: &mut Keys<'_>, factor: f64) -> Result<RopeScaling, Error> {
 fn llama3(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>, Error> {
     let tensor = gguf.tensor(ROPE_FREQS)?;
     tensor.expect_shape(&[config.head_dim / 2])?;
+    // Only a known format bounds the elements by the bytes that are there.
+    let (format, bytes) = (tensor.format()?, tensor.bytes()?);
     let mut divisors = vec![0.0; tensor.n_elements()];
-    dequantize(tensor.format()?, tensor.bytes()?, &mut divisors);
+    dequantize(format, bytes, &mut divisors);
     if divisors.iter().all(|x| *x == 1.0) {
         return Ok(None);
     }

@@ -67,8 +67,10 @@ fn matrix(
 }
 
 fn widen(tensor: &GgufTensor<'_>) -> Result<Vec<f32>, Error> {
+    // Only a known format bounds the elements by the bytes that are there.
+    let (format, bytes) = (tensor.format()?, tensor.bytes()?);
     let mut values = vec![0.0; tensor.n_elements()];
-    dequantize(tensor.format()?, tensor.bytes()?, &mut values);
+    dequantize(format, bytes, &mut values);
     Ok(values)
 }
 

@@ -1,8 +1,14 @@
 //! Claims about whole models.
 #![allow(clippy::unwrap_used)] // a failed test shows where
 
+#[path = "../../../../fuzz/shared/allocation.rs"]
+mod allocation;
+mod claims;
 mod gguf;
 mod golden;
 mod gradients;
 mod load;
+#[path = "../../../../fuzz/shared/mutation.rs"]
+mod mutation;
+mod mutations;
 mod published;
