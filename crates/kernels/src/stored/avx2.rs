@@ -33,8 +33,10 @@ unsafe fn sums<const M: usize, const N: usize>(tile: &Tile) {
         while t < whole {
             for half in 0..2 {
                 let at = t + 8 * half;
-                let x: [__m256; M] =
-                    std::array::from_fn(|i| _mm256_loadu_ps(tile.x.add(i * tile.x_stride + at)));
+                let mut x = [_mm256_setzero_ps(); M];
+                for i in 0..M {
+                    x[i] = _mm256_loadu_ps(tile.x.add(i * tile.x_stride + at));
+                }
                 for j in 0..N {
                     let w = _mm256_loadu_ps(tile.w.add(j * tile.w_stride + at));
                     for i in 0..M {

@@ -43,8 +43,11 @@ unsafe fn sums<const M: usize, const N: usize>(tile: &Tile) {
     unsafe {
         let mut t = 0;
         while t < whole {
-            let x: [__m512; M] =
-                std::array::from_fn(|i| _mm512_loadu_ps(tile.x.add(i * tile.x_stride + t)));
+            // A loop: closures do not take over the features of the function around them.
+            let mut x = [_mm512_setzero_ps(); M];
+            for i in 0..M {
+                x[i] = _mm512_loadu_ps(tile.x.add(i * tile.x_stride + t));
+            }
             for j in 0..N {
                 let w = _mm512_loadu_ps(tile.w.add(j * tile.w_stride + t));
                 for i in 0..M {

@@ -31,6 +31,9 @@ const W_STRIDE: usize = K_CHUNK + 16;
 const N_BLOCK: usize = 48;
 /// Rows of x that meet the widened rows before the next ones do, to stay in the second-level cache.
 const M_BLOCK: usize = 64;
+/// Rows of W read side by side where there are few rows of x: enough sums in flight to hide the latency
+/// of an addition, few enough streams for the prefetchers.
+const STREAMS: usize = 4;
 /// Lanes of a sum.
 const LANES: usize = 16;
 
@@ -117,55 +120,105 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
 
 /// The columns `rows` of the result, for all rows of x. Safety: `out` points at the first of them.
 unsafe fn block(x: &[f32], m: usize, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
-    let (tile, (tile_m, tile_n)) = variant();
-    // A few rows of x: each group of widened rows is used at once, while it is in the first-level cache.
-    let widened_rows = if m <= tile_m { tile_n } else { N_BLOCK };
+    let variant = variant();
     WIDENED.with_borrow_mut(|scratch| {
         scratch.resize(N_BLOCK * W_STRIDE, 0.0);
-        for k0 in (0..matrix.n_in).step_by(K_CHUNK) {
-            let ks = k0..(k0 + K_CHUNK).min(matrix.n_in);
-            for first in (rows.start..rows.end).step_by(widened_rows) {
-                let group = first..(first + widened_rows).min(rows.end);
-                for (row, out) in group.clone().zip(scratch.chunks_exact_mut(W_STRIDE)) {
-                    matrix.dequantize(row, ks.clone(), out);
+        let mut task = Block { x, m, matrix, rows, out, variant, scratch };
+        // SAFETY: the caller's promise.
+        unsafe { if m <= variant.m { task.streamed() } else { task.blocked() } }
+    });
+}
+
+/// A run of rows of W and what they are multiplied with.
+struct Block<'a> {
+    x: &'a [f32],
+    m: usize,
+    matrix: &'a Matrix,
+    rows: Range<usize>,
+    /// The first result of the first row of x.
+    out: *mut f32,
+    variant: Variant,
+    scratch: &'a mut [f32],
+}
+
+impl Block<'_> {
+    /// Few rows of x: W is read from end to end, as memory likes it, and each chunk is used while it is in
+    /// the first-level cache. Safety: as [`block`].
+    unsafe fn streamed(&mut self) {
+        let n_in = self.matrix.n_in;
+        let step = STREAMS.min(self.variant.n);
+        for row in self.rows.clone().step_by(step) {
+            let group = row..(row + step).min(self.rows.end);
+            for k0 in (0..n_in).step_by(K_CHUNK) {
+                let ks = k0..(k0 + K_CHUNK).min(n_in);
+                for (row, out) in group.clone().zip(self.scratch.chunks_exact_mut(W_STRIDE)) {
+                    self.matrix.dequantize(row, ks.clone(), out);
                 }
-                for m0 in (0..m).step_by(M_BLOCK) {
-                    for j in (0..group.len()).step_by(tile_n) {
-                        for i in (m0..(m0 + M_BLOCK).min(m)).step_by(tile_m) {
-                            let end = (m0 + M_BLOCK).min(m);
-                            // SAFETY: rows i.. of x and j.. of the scratch exist; the result is ours.
-                            unsafe {
-                                tile(&Tile {
-                                    x: x.as_ptr().add(i * matrix.n_in + k0),
-                                    x_stride: matrix.n_in,
-                                    w: scratch.as_ptr().add(j * W_STRIDE),
-                                    w_stride: W_STRIDE,
-                                    k: ks.len(),
-                                    m: tile_m.min(end - i),
-                                    n: tile_n.min(group.len() - j),
-                                    out: out.add(i * matrix.n_out + (first - rows.start) + j),
-                                    out_stride: matrix.n_out,
-                                    first: k0 == 0,
-                                });
-                            }
-                        }
+                // SAFETY: the caller's promise.
+                unsafe { self.tile(ks, 0, 0..self.m, group.clone()) };
+            }
+        }
+    }
+
+    /// Many rows of x: widened rows are used by all of them. Safety: as [`block`].
+    unsafe fn blocked(&mut self) {
+        let (n_in, Variant { m: tile_m, n: tile_n, .. }) = (self.matrix.n_in, self.variant);
+        for k0 in (0..n_in).step_by(K_CHUNK) {
+            let ks = k0..(k0 + K_CHUNK).min(n_in);
+            for (row, out) in self.rows.clone().zip(self.scratch.chunks_exact_mut(W_STRIDE)) {
+                self.matrix.dequantize(row, ks.clone(), out);
+            }
+            for m0 in (0..self.m).step_by(M_BLOCK) {
+                let end = (m0 + M_BLOCK).min(self.m);
+                for j in self.rows.clone().step_by(tile_n) {
+                    for i in (m0..end).step_by(tile_m) {
+                        let (xs, ws) =
+                            (i..(i + tile_m).min(end), j..(j + tile_n).min(self.rows.end));
+                        // SAFETY: the caller's promise.
+                        unsafe { self.tile(ks.clone(), j - self.rows.start, xs, ws) };
                     }
                 }
             }
         }
-    });
+    }
+
+    /// Rows `xs` times rows `ws`, which start at row `at` of the scratch. Safety: as [`block`].
+    #[inline(always)]
+    unsafe fn tile(&self, ks: Range<usize>, at: usize, xs: Range<usize>, ws: Range<usize>) {
+        let Matrix { n_in, n_out, .. } = *self.matrix;
+        // SAFETY: these rows of x and of the scratch exist; the result is ours.
+        unsafe {
+            (self.variant.tile)(&Tile {
+                x: self.x.as_ptr().add(xs.start * n_in + ks.start),
+                x_stride: n_in,
+                w: self.scratch.as_ptr().add(at * W_STRIDE),
+                w_stride: W_STRIDE,
+                k: ks.len(),
+                m: xs.len(),
+                n: ws.len(),
+                out: self.out.add(xs.start * n_out + (ws.start - self.rows.start)),
+                out_stride: n_out,
+                first: ks.start == 0,
+            });
+        }
+    }
 }
 
-type TileFn = unsafe fn(&Tile);
+/// The tile of a CPU level, and its sizes.
+#[derive(Clone, Copy)]
+struct Variant {
+    tile: unsafe fn(&Tile),
+    m: usize,
+    n: usize,
+}
 
-/// The tile of this CPU level, and its sizes.
-fn variant() -> (TileFn, (usize, usize)) {
+fn variant() -> Variant {
     match isa() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => (avx512::tile, (avx512::M, avx512::N)),
+        Isa::Avx512 => Variant { tile: avx512::tile, m: avx512::M, n: avx512::N },
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => (avx2::tile, (avx2::M, avx2::N)),
-        _ => (scalar::tile, (1, 1)),
+        Isa::Avx2 => Variant { tile: avx2::tile, m: avx2::M, n: avx2::N },
+        _ => Variant { tile: scalar::tile, m: 1, n: 1 },
     }
 }
 
