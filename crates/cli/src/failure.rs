@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::terminal::harmless;
+
 /// Exit code of work that was stopped by Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -27,14 +29,21 @@ impl Failure {
 
     /// Tells the person, and returns the code for the caller.
     pub(crate) fn report(self) -> ExitCode {
+        let Some((text, code)) = self.said() else { return ExitCode::SUCCESS };
+        crate::output::to_stderr(&format!("{text}\n"));
+        ExitCode::from(code)
+    }
+
+    /// What is said and the exit code; nothing where nobody listens. Names in a message may come
+    /// from a hostile file, so it cannot steer the terminal.
+    fn said(self) -> Option<(String, u8)> {
         let (text, code) = match self {
             Failure::Usage(text) => (format!("error: {text}"), 2),
             Failure::Failed(text) => (format!("error: {text}"), 1),
             Failure::Interrupted(text) => (text, INTERRUPTED),
-            Failure::ReaderGone => return ExitCode::SUCCESS,
+            Failure::ReaderGone => return None,
         };
-        crate::output::to_stderr(&format!("{text}\n"));
-        ExitCode::from(code)
+        Some((harmless(&text), code))
     }
 }
 
@@ -66,3 +75,21 @@ from_library_error!(
     fathom_train::recipe::RecipeError,
     fathom_train::run_dir::RunDirError
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_message_cannot_steer_the_terminal() {
+        let tensor = "\x1b]0;title\x07\x1b[2Jw\r";
+        let failure = Failure::hinted(format!("no tensor `{tensor}`"), "look again");
+        let (text, code) = failure.said().unwrap();
+        assert_eq!(
+            text,
+            "error: no tensor `\u{fffd}]0;title\u{fffd}\u{fffd}[2Jw\u{fffd}`\nhint: look again"
+        );
+        assert_eq!(code, 1);
+        assert!(Failure::ReaderGone.said().is_none());
+    }
+}
