@@ -1,0 +1,10 @@
+//! An index beside a shard.
+#![no_main]
+#![allow(dead_code)] // the seeds, and the claims of other targets
+
+#[path = "../shared/allocation.rs"]
+mod allocation;
+#[path = "../../crates/checkpoint/tests/it/claims.rs"]
+mod claims;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claims::safetensors_index(bytes));
