@@ -91,23 +91,29 @@ impl Vocabulary {
             parts.merges.push((left.to_owned(), right.to_owned()));
         }
         let control = [self.bos_id, self.eos_id];
+        let mut n_ids = 0;
         for (id, token) in self.tokens.into_iter().enumerate() {
             let mut kind = self.token_types.get(id).copied().unwrap_or(NORMAL);
             if control.contains(&Some(id as u32)) {
                 kind = CONTROL;
             }
-            place(&mut parts, id as u32, token, kind)?;
+            if place(&mut parts, id as u32, token, kind)? {
+                n_ids = id + 1;
+            }
         }
+        // Rows at the end of an embedding that have no token are no ids of ours.
+        parts.n_ids = n_ids;
         Tokenizer::from_parts(parts)
     }
 }
 
-fn place(parts: &mut Parts, id: u32, token: String, kind: i32) -> Result<()> {
+/// Takes a token in; returns whether it is one, and not a row that only fills up an embedding.
+fn place(parts: &mut Parts, id: u32, token: String, kind: i32) -> Result<bool> {
     match kind {
         NORMAL => parts.vocab.push((token, id)),
-        UNUSED => {}
-        // Converters once called the rows that only fill up an embedding user-defined.
-        USER_DEFINED if token == format!("[PAD{id}]") => {}
+        UNUSED => return Ok(false),
+        // Converters once called such rows user-defined.
+        USER_DEFINED if token == format!("[PAD{id}]") => return Ok(false),
         UNKNOWN | CONTROL | USER_DEFINED => parts.added.push(AddedToken {
             id,
             single_word: false,
@@ -123,7 +129,7 @@ fn place(parts: &mut Parts, id: u32, token: String, kind: i32) -> Result<()> {
         },
         _ => return Err(Error::TokenType { id, token, found: kind }),
     }
-    Ok(())
+    Ok(true)
 }
 
 fn byte_of(token: &str) -> Option<u8> {

@@ -46,6 +46,16 @@ fn the_lists_of_a_gguf_are_a_tokenizer() {
 }
 
 #[test]
+fn rows_that_fill_up_the_embedding_are_no_ids() {
+    let mut vocabulary = small();
+    for (token, kind) in [("[PAD11]", UNUSED), ("[PAD12]", USER_DEFINED)] {
+        vocabulary.tokens.push(token.into());
+        vocabulary.token_types.push(kind);
+    }
+    assert_eq!(Tokenizer::from_vocabulary(vocabulary).unwrap().vocab_size(), 11);
+}
+
+#[test]
 fn lists_that_contradict_each_other_are_refused() {
     let check = |change: fn(&mut Vocabulary), expected: &str| {
         let mut vocabulary = small();
