@@ -77,8 +77,9 @@ fn without_generation_tags(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let tag = &rest[start + 2..start + length];
+        // The end of `{%}` is not that of a tag: its `%` is the beginning's.
+        let Some(length) = rest[start + 2..].find("%}") else { break };
+        let tag = &rest[start + 2..start + 2 + length];
         let words = tag.trim_matches(['-', '+']).trim();
         result.push_str(&rest[..start + 2]);
         match words {
@@ -86,7 +87,7 @@ fn without_generation_tags(text: &str) -> String {
             "endgeneration" => result.push_str(&tag.replace("endgeneration", "endif")),
             _ => result.push_str(tag),
         }
-        rest = &rest[start + length..];
+        rest = &rest[start + 2 + length..];
     }
     result + rest
 }

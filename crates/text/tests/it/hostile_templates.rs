@@ -37,6 +37,8 @@ fn mistakes_are_named_with_their_line() {
     check("{{ messages[0].content.nonsense() }}", "line 1: unknown method");
     check("{{ messages[0].nothing.more }}", "line 1: undefined value");
     check("{% for m in messages %}", "syntax error");
+    check("{%}", "syntax error"); // one `%` both opens and closes
+    check("{% generation %}a{%}{% endgeneration %}", "syntax error");
     check("{% include '/etc/passwd' %}", "syntax error");
     check("{% import 'x' as y %}", "syntax error");
     check("{{ raise_exception('not like this') }}", "refuses this conversation: not like this");
