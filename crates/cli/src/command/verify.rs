@@ -111,7 +111,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match n_failed {
         0 => Ok(()),
         n => Err(Failure::Failed(format!(
-            "{n} of {} cases are further off than {:e}",
+            "{n} of {} cases differ: a logit by more than {:e}, or a greedy token",
             reports.len(),
             args.tolerance
         ))),

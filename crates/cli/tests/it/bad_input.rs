@@ -85,8 +85,11 @@ fn a_model_that_cannot_be_opened_says_why() {
     let dir = folder("models");
     check(&dir, &["run"], 1, &["no model was named", "train r1-tiny"]);
     check(&dir, &["run", "nowhere", "Hi"], 1, &["there is no `nowhere`"]);
-    check(&dir, &["run", "m.gguf", "Hi"], 1, &["GGUF files cannot be read yet"]);
-    check(&dir, &["run", "deepseek-ai/DeepSeek-R1", "Hi"], 1, &["cannot be fetched yet"]);
+    check(&dir, &["run", "m.gguf", "Hi"], 1, &["there is no `m.gguf`"]);
+    std::fs::write(dir.join("m.gguf"), "no model at all").unwrap();
+    check(&dir, &["run", "m.gguf", "Hi"], 1, &["`m.gguf`", "GGUF"]);
+    let words = ["deepseek-ai/DeepSeek-R1", "HF_HUB_OFFLINE"];
+    check(&dir, &["run", "deepseek-ai/DeepSeek-R1", "Hi"], 1, &words);
     check(&dir, &["run", &golden("llama_gqa"), "Hi"], 1, &["has no `tokenizer.json`"]);
     std::fs::create_dir(dir.join("broken")).unwrap();
     std::fs::write(dir.join("broken/config.json"), "{").unwrap();

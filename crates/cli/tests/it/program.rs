@@ -47,7 +47,17 @@ pub(crate) fn fathom_reading(dir: &Path, args: &[&str], input: &str) -> Ended {
 pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fathom"));
     command.args(args).current_dir(dir);
-    for name in ["COLUMNS", "CARGO", "CARGO_MANIFEST_DIR", "FATHOM_CPU", "NO_COLOR"] {
+    // No test may ask the internet; those of downloads name a hub of their own.
+    command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", dir.join("hub"));
+    for name in [
+        "HF_HUB_CACHE",
+        "HF_ENDPOINT",
+        "COLUMNS",
+        "CARGO",
+        "CARGO_MANIFEST_DIR",
+        "FATHOM_CPU",
+        "NO_COLOR",
+    ] {
         command.env_remove(name);
     }
     command

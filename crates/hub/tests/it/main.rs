@@ -7,6 +7,7 @@ mod allocation;
 mod claims;
 mod damage;
 mod fetching;
+#[allow(dead_code)] // shared with rooms that need more of it
 #[path = "../../../../fuzz/shared/mutation.rs"]
 mod mutation;
 mod refusal;
