@@ -69,9 +69,28 @@ const CONFIGS: [&str; 4] = [
     r#"{"model_type":"deepseek_v3","vocab_size":32,"hidden_size":16,"intermediate_size":24,"num_hidden_layers":3,"num_attention_heads":4,"max_position_embeddings":64,"q_lora_rank":8,"kv_lora_rank":8,"qk_nope_head_dim":4,"qk_rope_head_dim":4,"v_head_dim":4,"n_routed_experts":8,"n_shared_experts":1,"moe_intermediate_size":8,"num_experts_per_tok":2,"n_group":4,"topk_group":2,"topk_method":"noaux_tc","scoring_func":"sigmoid","norm_topk_prob":true,"routed_scaling_factor":2.5,"first_k_dense_replace":1,"num_nextn_predict_layers":1,"rope_scaling":{"type":"yarn","factor":40,"original_max_position_embeddings":32,"beta_fast":32,"beta_slow":1,"mscale":1.0,"mscale_all_dim":1.0},"quantization_config":{"quant_method":"fp8","fmt":"e4m3","activation_scheme":"dynamic","weight_block_size":[128,128]}}"#,
 ];
 
-/// Seeds of [`config_json`].
+/// Seeds of [`config_json`]; the last two hold sizes and scalings that once passed the checks and
+/// then overflowed.
 pub(crate) fn config_json_seeds() -> Vec<Vec<u8>> {
-    CONFIGS.iter().map(|text| text.as_bytes().to_vec()).collect()
+    let wide = CONFIGS[0]
+        .replace(
+            "\"num_attention_heads\":4",
+            "\"num_attention_heads\":1000000,\"head_dim\":1000000",
+        )
+        .replace("\"num_key_value_heads\":2", "\"num_key_value_heads\":1000000")
+        .replace("\"num_hidden_layers\":2", "\"num_hidden_layers\":100");
+    let steep = CONFIGS[3]
+        .replace("\"beta_fast\":32,\"beta_slow\":1,", "\"beta_fast\":1e-308,\"beta_slow\":1e-308,")
+        .replace(
+            "\"mscale\":1.0,\"mscale_all_dim\":1.0",
+            "\"mscale\":1e308,\"mscale_all_dim\":1e308",
+        );
+    CONFIGS
+        .iter()
+        .map(|text| text.to_string())
+        .chain([wide, steep])
+        .map(String::into_bytes)
+        .collect()
 }
 
 pub(crate) const CONFIG_WORDS: &[&[u8]] = &[
