@@ -12,7 +12,7 @@ use crate::talk::settings::{self, Settings};
 use crate::talk::source::Missing;
 use crate::talk::speaker::{Ended, Layout, Speaker};
 use crate::terminal::Style;
-use fathom_text::{ChatFormat, Message};
+use fathom_text::{ChatFormat, Message, Tokenizer};
 use serde_json::json;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -148,16 +148,20 @@ enum Plan {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     args.machine.apply();
+    let start = Instant::now();
     let (typed, prompt) = model_and_prompt(args.model.clone(), args.prompt.clone());
     let opened = Opened::find(typed.as_deref(), Missing::Fetch)?;
-    let layout = layout(&args, &opened)?;
+    let tokenizer = opened.tokenizer()?;
+    let layout = layout(&args, &opened, &tokenizer)?;
+    let opening = start.elapsed();
     refuse_without_effect(&args, &layout)?;
     let plan = plan(&args, prompt)?;
     let (mut settings, stop_ids) = args.settings.over_defaults_of(opened.path())?;
     settings.n_top_log_probs = args.logprobs.map(usize::from);
     let start = Instant::now();
-    let mut speaker = Speaker::open(&opened, &args.holding, layout, args.dtype.into(), stop_ids)?;
-    let loaded_s = start.elapsed().as_secs_f64();
+    let mut speaker =
+        Speaker::open(&opened, tokenizer, &args.holding, layout, args.dtype.into(), stop_ids)?;
+    let loaded_s = (opening + start.elapsed()).as_secs_f64();
     let asked = match plan {
         Plan::Chat => return chat(&args, opened.label(), speaker, settings),
         Plan::Once(prompt) => {
@@ -187,13 +191,13 @@ fn model_and_prompt(
     }
 }
 
-fn layout(args: &Args, opened: &Opened) -> Result<Layout, Failure> {
+fn layout(args: &Args, opened: &Opened, tokenizer: &Tokenizer) -> Result<Layout, Failure> {
     if args.raw || args.fim.is_some() || args.fim_file.is_some() {
         return Ok(Layout::Plain);
     }
     match args.template {
         Some(template) => Ok(Layout::Chat(template.into())),
-        None => Layout::of(opened),
+        None => Layout::of(opened, tokenizer),
     }
 }
 

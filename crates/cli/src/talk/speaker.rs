@@ -26,14 +26,24 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// The layout of a model: its own template; else the format that its name tells; else none.
-    pub(crate) fn of(opened: &Opened) -> Result<Layout, Failure> {
-        let file = match opened.files.gguf() {
-            Some(gguf) => template_in(gguf, &opened.tokenizer()?)?,
-            None => TemplateFile::open(opened.path())?,
+    pub(crate) fn of(opened: &Opened, tokenizer: &Tokenizer) -> Result<Layout, Failure> {
+        let model_type = Some(opened.files.config().model_type.model_type());
+        let (file, format) = match opened.files.gguf() {
+            Some(gguf) => {
+                let name =
+                    gguf.text("general.name")?.map_or_else(|| name_of(gguf.path()), String::from);
+                let hints =
+                    Hints { name: &name, model_type, tokenizer: Some(tokenizer), template: None };
+                (template_in(gguf, tokenizer)?, ChatFormat::detect(hints))
+            }
+            // The vocabulary tells nothing here: base models trained by recipes have that of a chat.
+            None => {
+                let name = name_of(opened.path());
+                let hints = Hints { name: &name, model_type, ..Hints::default() };
+                (TemplateFile::open(opened.path())?, ChatFormat::detect(hints))
+            }
         };
         let Some(file) = file else {
-            let name = name_of(opened.path());
-            let format = ChatFormat::detect(Hints { name: &name, ..Hints::default() });
             return Ok(format.map_or(Layout::Plain, Layout::Chat));
         };
         // Those that this program wrote when it trained the model.
@@ -165,12 +175,12 @@ impl Speaker {
     /// Loads a model. `stop_ids` come from its `generation_config.json`.
     pub(crate) fn open(
         opened: &Opened,
+        tokenizer: Tokenizer,
         holding: &Holding,
         layout: Layout,
         precision: Precision,
         stop_ids: Vec<u32>,
     ) -> Result<Speaker, Failure> {
-        let tokenizer = opened.tokenizer()?;
         let mut model = opened.load(holding, false)?.model;
         if tokenizer.vocab_size() > model.config.vocab_size {
             return Err(Failure::Failed(format!(
