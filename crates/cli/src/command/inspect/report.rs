@@ -3,6 +3,7 @@
 use super::description::Description;
 use crate::sizes::{format_bytes, format_count, grouped};
 use crate::terminal::harmless;
+use fathom_kernels::quant::Format;
 use fathom_model::config::{Attention, Gate, RopeScaling, ScaleFmt};
 use fathom_model::cost::plan::CACHE_ELEMENT_BYTES;
 use fathom_model::cost::{
@@ -65,7 +66,7 @@ impl<'a> Report<'a> {
         facts.push(("vocabulary", format!("{} tokens{}", config.vocab_size, tied(config))));
         facts.push(("context", self.context()));
         facts.push(("rope", rope(config)));
-        facts.push(("quantisation", quantisation(config)));
+        facts.push(("quantisation", quantisation(config, self.survey.as_ref())));
         facts.push(("cache", cache(config)));
         let flops = format!("{:.1} MFLOP per token after 1024 others", flops(config) as f64 / 1e6);
         facts.push(("arithmetic", flops));
@@ -341,7 +342,13 @@ fn rope(config: &Config) -> String {
     }
 }
 
-fn quantisation(config: &Config) -> String {
+/// What the configuration says; of a file of block formats, the one that holds most bytes.
+fn quantisation(config: &Config, survey: Option<&Survey>) -> String {
+    let most = survey.and_then(|survey| Format::from_name(survey.dtypes.first()?.dtype));
+    if let Some(format) = most.filter(|format| format.block_len() > 1) {
+        let name = format.name();
+        return format!("{name} ({:.2} bits per weight)", format.bits_per_weight());
+    }
     match config.quantization_config {
         None => format!("none ({})", config.torch_dtype.name()),
         Some(fp8) => {
