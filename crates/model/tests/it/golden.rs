@@ -22,8 +22,9 @@ fn checkpoints() -> Vec<PathBuf> {
             eprintln!("skipped: no folder {dir} beside this crate");
             continue;
         };
-        found
-            .extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("golden.json").exists()));
+        let is_checkpoint =
+            |dir: &PathBuf| ["golden.json", "config.json"].iter().all(|f| dir.join(f).exists());
+        found.extend(entries.flatten().map(|entry| entry.path()).filter(is_checkpoint));
     }
     found.sort();
     found.retain(|path| {
