@@ -92,8 +92,11 @@ fn check_expressible(config: &Config) -> Result<(), ConfigError> {
 pub fn export_format(wanted: Format, role: Role, n_in: usize) -> Format {
     match role {
         Role::Norm | Role::Bias | Role::RouterBias | Role::Router => Format::F32,
-        // The head sees every token: six bits at least, as in llama.cpp's mixtures.
-        Role::Head if wanted.bits_per_weight() < 6.0 => fitting(Format::Q6K, n_in),
+        // What every token goes through gets six bits at least, as where models are quantised while
+        // loading (`requantized_format`).
+        Role::Embedding | Role::Head if wanted.bits_per_weight() < 6.0 => {
+            fitting(Format::Q6K, n_in)
+        }
         _ => fitting(wanted, n_in),
     }
 }

@@ -3,7 +3,7 @@
 use fathom_checkpoint::{Dtype, TensorSource, write_directory};
 use fathom_kernels::quant::Format;
 use fathom_model::{
-    Config, Error, LoadOptions, Model, PackedRows, Precision, Source, export_directory,
+    Config, Error, LoadOptions, Model, PackedRows, Precision, Source, export_directory, gguf,
 };
 use fathom_tensor::op;
 use serde_json::json;
@@ -129,6 +129,30 @@ fn what_is_quantised_on_the_way_equals_what_was_written_and_read() {
     }
     let refused = export_directory(&source, &scratch.out(), Some(Format::Q4K)).unwrap_err();
     assert!(refused.to_string().contains("cannot hold `q4_k`"), "{refused}");
+}
+
+#[test]
+fn a_gguf_holds_what_is_quantised_on_the_way() {
+    // Latent attention is written in another form; q and k of Llama in another order of rows.
+    let dense = json!({
+        "model_type": "qwen2", "vocab_size": 70, "hidden_size": 256, "intermediate_size": 512,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+        "tie_word_embeddings": false, "hidden_act": "silu", "initializer_range": 0.05,
+    });
+    let (scratch, _) = saved_of("gguf", Config::from_json(&dense).unwrap());
+    let source = Source::open(&scratch.0).unwrap();
+    for format in [Format::F32, Format::Q8_0, Format::Q6K, Format::Q4K, Format::Iq4Xs, Format::Q2K]
+    {
+        let give = |spec: &_| fathom_model::export_source(&source, spec);
+        let prefix = scratch.out().join(format.name());
+        let config = source.config();
+        let paths = gguf::export(config, "test", None, format, &give, &prefix, u64::MAX).unwrap();
+        let options = LoadOptions { quant: Some(format), ..LoadOptions::default() };
+        let want = logits(&load(&scratch.0, options).unwrap());
+        let got = logits(&load(&paths[0], LoadOptions::default()).unwrap());
+        assert_eq!(got, want, "{}", format.name());
+    }
 }
 
 #[test]
