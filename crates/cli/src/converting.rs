@@ -1,6 +1,7 @@
 //! Writing a model in another precision or another kind of file: what `quantize` and `export` share.
 
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::opened::Opened;
 use crate::output::{json_to_stdout, program, quoted, to_stderr, to_stdout};
 use crate::sizes::format_bytes;
@@ -44,11 +45,18 @@ pub(crate) struct Conversion<'a> {
 pub(crate) fn convert(opened: &Opened, conversion: &Conversion<'_>) -> Result<(), Failure> {
     let (out, start) = (conversion.out, Instant::now());
     refuse_loss(opened, conversion)?;
-    let files = if is_gguf(out) {
-        to_gguf(opened, out, conversion.format)?
+    let interrupt = Interrupt::listen();
+    let stops = || interrupt.is_set();
+    let written = if is_gguf(out) {
+        to_gguf(opened, out, conversion.format, &stops)
     } else {
-        to_directory(opened, out, conversion.format)?;
-        vec![out.to_owned()]
+        to_directory(opened, out, conversion.format, &stops).map(|()| vec![out.to_owned()])
+    };
+    let files = match written {
+        Err(_) if interrupt.is_set() => {
+            return Err(Failure::Interrupted("stopped; nothing was written".into()));
+        }
+        written => written?,
     };
     let bytes: u64 = files.iter().map(|file| size(file)).sum();
     let paths: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
@@ -97,10 +105,15 @@ fn size(path: &Path) -> u64 {
     }
 }
 
-fn to_directory(opened: &Opened, out: &Path, format: Option<Format>) -> Result<(), Failure> {
+fn to_directory(
+    opened: &Opened,
+    out: &Path,
+    format: Option<Format>,
+    stops: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
     to_stderr(&format!("writing `{}` …\n", out.display()));
     write_dir_atomic(out, |dir| -> Result<(), Error> {
-        export_directory(&opened.files, dir, format)?;
+        export_directory(&opened.files, dir, format, stops)?;
         match opened.files.gguf() {
             None => take_over(opened.path(), dir),
             Some(_) => spell_out(opened, dir),
@@ -158,7 +171,12 @@ fn spell_out(opened: &Opened, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn to_gguf(opened: &Opened, out: &Path, format: Option<Format>) -> Result<Vec<PathBuf>, Failure> {
+fn to_gguf(
+    opened: &Opened,
+    out: &Path,
+    format: Option<Format>,
+    stops: &dyn Fn() -> bool,
+) -> Result<Vec<PathBuf>, Failure> {
     // Programs that know GGUF have no use for the MTP module of these architectures.
     let config = Config { num_nextn_predict_layers: 0, ..opened.files.config().clone() };
     let format = format.unwrap_or_else(|| stored_format(opened));
@@ -167,6 +185,9 @@ fn to_gguf(opened: &Opened, out: &Path, format: Option<Format>) -> Result<Vec<Pa
     let (n_tensors, done) = (names::tensors(&config).len(), Cell::new(0));
     let live = stderr_is_live();
     let source = |spec: &names::TensorSpec| {
+        if stops() {
+            return Err(fathom_model::Error::Stopped);
+        }
         done.set(done.get() + 1);
         if live {
             to_stderr(&format!("\r\x1b[2Kwriting: {} of {n_tensors} tensors", done.get()));

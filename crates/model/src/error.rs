@@ -63,6 +63,8 @@ pub enum Error {
         /// What was asked for.
         found: Format,
     },
+    /// Somebody asked to stop.
+    Stopped,
     /// Weights that were turned into another format cannot be dropped and read again.
     NotOnDisk,
 }
@@ -102,6 +104,7 @@ impl fmt::Display for Error {
                  write a `.gguf` for the others",
                 found.name()
             ),
+            Error::Stopped => f.write_str("stopped"),
             Error::NotOnDisk => write!(
                 f,
                 "weights that are quantised while loading cannot be read from disk again\nhint: \

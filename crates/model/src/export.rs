@@ -24,8 +24,16 @@ pub const DIRECTORY_FORMATS: [Format; 4] = [Format::F32, Format::F16, Format::Bf
 /// becoming bf16. With FP8, matrices of layers are quantised in blocks of 128 × 128; embedding, head
 /// and routers are bf16. Correction biases of routers stay f32.
 ///
-/// Errors: `Format` for one that [`DIRECTORY_FORMATS`] lacks; those of reading and of writing.
-pub fn export_directory(source: &Source, dir: &Path, wanted: Option<Format>) -> Result<(), Error> {
+/// `stops` is asked before each tensor whether to go on.
+///
+/// Errors: `Format` for one that [`DIRECTORY_FORMATS`] lacks; those of reading and of writing, which
+/// being stopped is one of.
+pub fn export_directory(
+    source: &Source,
+    dir: &Path,
+    wanted: Option<Format>,
+    stops: &dyn Fn() -> bool,
+) -> Result<(), Error> {
     if let Some(format) = wanted.filter(|format| !DIRECTORY_FORMATS.contains(format)) {
         return Err(Error::Format { found: format });
     }
@@ -36,9 +44,9 @@ pub fn export_directory(source: &Source, dir: &Path, wanted: Option<Format>) -> 
         let format = target(source, spec, wanted)?;
         if format == Format::F8E4M3 {
             has_fp8 = true;
-            tensors.extend(fp8_tensors(source, spec));
+            tensors.extend(fp8_tensors(source, spec, stops));
         } else {
-            tensors.push(plain_tensor(source, spec, format));
+            tensors.push(plain_tensor(source, spec, format, stops));
         }
     }
     write_config(dir, &written_config(source.config(), wanted, has_fp8))?;
@@ -113,13 +121,19 @@ pub fn export_source(source: &Source, spec: &TensorSpec) -> Result<ExportSource,
     })
 }
 
-fn plain_tensor<'a>(source: &'a Source, spec: &'a TensorSpec, format: Format) -> TensorSource<'a> {
+fn plain_tensor<'a>(
+    source: &'a Source,
+    spec: &'a TensorSpec,
+    format: Format,
+    stops: &'a dyn Fn() -> bool,
+) -> TensorSource<'a> {
     let dtype = match format {
         Format::F32 => Dtype::F32,
         Format::F16 => Dtype::F16,
         _ => Dtype::BF16,
     };
     TensorSource::new(&spec.name, dtype, &spec.shape, move |out| {
+        go_on(stops)?;
         match read(source, spec).map_err(io::Error::other)? {
             Stored::Matrix(matrix) => {
                 if matrix.format == format && row_heads(source.config(), spec).is_none() {
@@ -138,9 +152,14 @@ fn plain_tensor<'a>(source: &'a Source, spec: &'a TensorSpec, format: Format) ->
 }
 
 /// The codes and their multipliers.
-fn fp8_tensors<'a>(source: &'a Source, spec: &'a TensorSpec) -> [TensorSource<'a>; 2] {
+fn fp8_tensors<'a>(
+    source: &'a Source,
+    spec: &'a TensorSpec,
+    stops: &'a dyn Fn() -> bool,
+) -> [TensorSource<'a>; 2] {
     let (n_out, n_in) = (spec.shape[0], spec.shape[1]);
     let made = move || -> io::Result<(Vec<u8>, Vec<f32>)> {
+        go_on(stops)?;
         let Stored::Matrix(matrix) = read(source, spec).map_err(io::Error::other)? else {
             unreachable!("a matrix has two dimensions");
         };
@@ -164,6 +183,10 @@ fn fp8_tensors<'a>(source: &'a Source, spec: &'a TensorSpec) -> [TensorSource<'a
             out.write_all(&encoded(&made()?.1, Format::F32))
         }),
     ]
+}
+
+fn go_on(stops: &dyn Fn() -> bool) -> io::Result<()> {
+    if stops() { Err(io::Error::other(Error::Stopped)) } else { Ok(()) }
 }
 
 fn values_of(source: &Source, spec: &TensorSpec, matrix: &Matrix) -> Vec<f32> {

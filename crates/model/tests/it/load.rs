@@ -113,7 +113,7 @@ fn what_is_quantised_on_the_way_equals_what_was_written_and_read() {
     let source = Source::open(&scratch.0).unwrap();
     for format in fathom_model::DIRECTORY_FORMATS {
         let options = LoadOptions { quant: Some(format), ..LoadOptions::default() };
-        export_directory(&source, &scratch.out(), Some(format)).unwrap();
+        export_directory(&source, &scratch.out(), Some(format), &|| false).unwrap();
         let written = load(&scratch.out(), LoadOptions::default()).unwrap();
         let (got, want) = (logits(&written), logits(&load(&scratch.0, options).unwrap()));
         if format == Format::F8E4M3 {
@@ -127,8 +127,20 @@ fn what_is_quantised_on_the_way_equals_what_was_written_and_read() {
             assert!(relative(&got, &want) < 0.02, "{}", format.name());
         }
     }
-    let refused = export_directory(&source, &scratch.out(), Some(Format::Q4K)).unwrap_err();
+    let refused =
+        export_directory(&source, &scratch.out(), Some(Format::Q4K), &|| false).unwrap_err();
     assert!(refused.to_string().contains("cannot hold `q4_k`"), "{refused}");
+}
+
+#[test]
+fn a_stopped_export_leaves_no_weights() {
+    let (scratch, _) = saved("stopped");
+    let source = Source::open(&scratch.0).unwrap();
+    let error =
+        export_directory(&source, &scratch.out(), Some(Format::Bf16), &|| true).unwrap_err();
+    assert!(error.to_string().contains("stopped"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(scratch.out()).unwrap().flatten().collect();
+    assert!(left.iter().all(|entry| entry.file_name() == "config.json"), "{left:?}");
 }
 
 #[test]
@@ -159,10 +171,10 @@ fn a_gguf_holds_what_is_quantised_on_the_way() {
 fn an_fp8_checkpoint_is_written_again_bit_for_bit() {
     let (scratch, _) = saved("fp8");
     let source = Source::open(&scratch.0).unwrap();
-    export_directory(&source, &scratch.out(), Some(Format::F8E4M3)).unwrap();
+    export_directory(&source, &scratch.out(), Some(Format::F8E4M3), &|| false).unwrap();
     let (fp8, again) = (Source::open(scratch.out()).unwrap(), scratch.0.join("again"));
     std::fs::create_dir_all(&again).unwrap();
-    export_directory(&fp8, &again, None).unwrap();
+    export_directory(&fp8, &again, None, &|| false).unwrap();
     for file in ["model.safetensors", "config.json"] {
         let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
         assert!(read(&scratch.out()) == read(&again), "{file}");
