@@ -57,10 +57,10 @@ pub(crate) fn span(rows: &Range<usize>, width: usize) -> Range<usize> {
     rows.start * width..rows.end * width
 }
 
-/// Adds up the lanes in a fixed tree.
+/// Adds up the lanes, a power of two of them, in a fixed tree: halves onto halves.
 #[inline(always)]
-pub(crate) fn fold(mut acc: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
+pub(crate) fn fold<const N: usize>(mut acc: [f32; N]) -> f32 {
+    let mut half = N / 2;
     while half > 0 {
         for lane in 0..half {
             acc[lane] += acc[lane + half];

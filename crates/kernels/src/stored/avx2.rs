@@ -1,7 +1,8 @@
 //! Register tiles of 2 × 3 sums for AVX2; two registers make the sixteen lanes of a sum.
 #![cfg(target_arch = "x86_64")]
 
-use super::{LANES, Tile, scalar};
+use super::{LANES, Tile};
+use crate::lanes::fold;
 use std::arch::x86_64::*;
 
 pub(super) const M: usize = 2;
@@ -56,7 +57,7 @@ unsafe fn sums<const M: usize, const N: usize>(tile: &Tile) {
                     let w = *tile.w.add(j * tile.w_stride + t);
                     lanes[t - whole] = x.mul_add(w, lanes[t - whole]);
                 }
-                tile.put(i, j, scalar::fold(lanes));
+                tile.put(i, j, fold(lanes));
             }
         }
     }

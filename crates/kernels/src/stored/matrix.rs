@@ -30,6 +30,24 @@ pub struct Scales {
     pub block: [usize; 2],
 }
 
+/// Values that a thread encodes at a time: whole blocks of every format.
+const ENCODE_AT_ONCE: usize = 1 << 14;
+
+/// Stores values, row after row, in `format`, on all threads; rounding as [`quant::quantize`].
+///
+/// Panics if they are no whole blocks.
+pub fn encode(values: &[f32], format: Format) -> Vec<u8> {
+    let n_bytes = format.row_bytes(values.len()).expect("values of whole blocks");
+    let part_bytes = ENCODE_AT_ONCE / format.block_len() * format.block_bytes();
+    let mut bytes = vec![0u8; n_bytes];
+    run_chunks(&mut bytes, part_bytes, |part, out| {
+        let from = part * ENCODE_AT_ONCE;
+        let to = (from + ENCODE_AT_ONCE).min(values.len());
+        quant::quantize(format, &values[from..to], out);
+    });
+    bytes
+}
+
 /// Why bytes are no matrix of a shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MatrixError {
@@ -98,14 +116,8 @@ impl Matrix {
         format: Format,
     ) -> Result<Matrix, MatrixError> {
         assert_eq!(values.len(), n_out * n_in, "values of a matrix [{n_out}, {n_in}]");
-        let row_bytes = format.row_bytes(n_in).ok_or(MatrixError::RowLength { format, n_in })?;
-        let mut bytes = vec![0u8; n_out * row_bytes];
-        if row_bytes > 0 {
-            run_chunks(&mut bytes, row_bytes, |row, out| {
-                quant::quantize(format, &values[row * n_in..(row + 1) * n_in], out);
-            });
-        }
-        Matrix::new(format, n_out, n_in, SharedBytes::owned(bytes))
+        format.row_bytes(n_in).ok_or(MatrixError::RowLength { format, n_in })?;
+        Matrix::new(format, n_out, n_in, SharedBytes::owned(encode(values, format)))
     }
 
     /// The rows `rows` as a matrix of their own, sharing the bytes.

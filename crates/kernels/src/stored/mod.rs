@@ -15,7 +15,7 @@ mod matrix;
 mod scalar;
 
 pub use bytes::{Bytes, SharedBytes};
-pub use matrix::{Matrix, MatrixError, Scales};
+pub use matrix::{Matrix, MatrixError, Scales, encode};
 
 use crate::cpu::{Isa, isa};
 use crate::threads::{Shards, run};

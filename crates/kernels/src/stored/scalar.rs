@@ -1,18 +1,7 @@
 //! The definition: sixteen sums over every sixteenth element, folded in one tree.
 
 use super::{LANES, Tile};
-
-/// Folds the lanes: halves onto halves.
-pub(super) fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
+use crate::lanes::fold;
 
 /// Safety: as [`Tile`].
 pub(super) unsafe fn tile(tile: &Tile) {
