@@ -1,5 +1,7 @@
 //! Element types of stored tensors, and the conversions between stored bits and f32.
 
+use fathom_kernels::convert::{bf16_to_f32, f16_to_f32};
+
 /// How one element is stored. Names and sizes are those of the safetensors format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dtype {
@@ -87,41 +89,10 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Widens bfloat16 bits; exact.
-pub fn bf16_to_f32(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// Rounds to bfloat16 bits, to nearest, ties to even; a NaN stays a NaN.
-pub fn f32_to_bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        // Rounding could carry a NaN's payload into infinity; set the quiet bit instead.
-        return (bits >> 16) as u16 | 0x40;
-    }
-    let round = 0x7fff + ((bits >> 16) & 1);
-    ((bits + round) >> 16) as u16
-}
-
-/// Widens IEEE half-precision bits; exact.
-pub fn f16_to_f32(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let fraction = u32::from(bits) & 0x3ff;
-    match exponent {
-        // Zero and subnormals: fraction counts units of 2^-24, exact in f32.
-        0 => {
-            let magnitude = fraction as f32 * (1.0 / 16_777_216.0);
-            f32::from_bits(sign | magnitude.to_bits())
-        }
-        0x1f => f32::from_bits(sign | 0x7f80_0000 | (fraction << 13)),
-        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (fraction << 13)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fathom_kernels::convert::f32_to_bf16;
 
     #[test]
     fn table_rows_stand_at_their_own_index() {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
+use fathom_kernels::convert::f32_to_bf16;
+
 use crate::atomic::write_atomic_with;
-use crate::dtype::f32_to_bf16;
 use crate::header::{METADATA_KEY, shape_bytes};
 use crate::{Dtype, Error, Result};
 
