@@ -195,6 +195,11 @@ impl Tokenizer {
         self.tokens.ranges.len()
     }
 
+    /// The written form of a token; bytes that are no text are shown as U+FFFD.
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        Some(String::from_utf8_lossy(self.id_to_bytes(id)?).into_owned())
+    }
+
     /// The bytes of a token; `None` for an id without one.
     pub fn id_to_bytes(&self, id: u32) -> Option<&[u8]> {
         let range = self.tokens.ranges.get(id as usize)?;

@@ -12,8 +12,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use crate::special::{END_THINK, THINK};
 use crate::{Error, Result, Tokenizer};
 
@@ -54,7 +52,8 @@ impl ControlTokens {
         let mut tokens: BTreeMap<String, Option<u32>> = BTreeMap::new();
         // Thinking markers steer the reading of replies even where they are ordinary text.
         tokens.extend([THINK, END_THINK].map(|marker| (marker.to_owned(), None)));
-        tokens.extend(added_tokens(tokenizer)?.into_iter().map(|(text, id)| (text, Some(id))));
+        let added = tokenizer.added_tokens().iter();
+        tokens.extend(added.map(|token| (token.content.clone(), Some(token.id))));
         for (text, id) in tokens {
             if let Some(first) = text.chars().next() {
                 by_start.entry(first).or_default().push((text, id));
@@ -180,24 +179,6 @@ impl Marks {
     pub(super) fn remove(self, text: &str) -> String {
         text.replace(self.breaker, "")
     }
-}
-
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-}
-
-#[derive(Deserialize)]
-struct AddedToken {
-    id: u32,
-    content: String,
-}
-
-fn added_tokens(tokenizer: &Tokenizer) -> Result<Vec<(String, u32)>> {
-    let file: File = serde_json::from_slice(tokenizer.json())
-        .map_err(|source| Error::Json { path: "tokenizer.json".into(), source })?;
-    Ok(file.added_tokens.into_iter().map(|token| (token.content, token.id)).collect())
 }
 
 /// Whether `text` begins with a proper end of `token`, so that text before it could complete it.
