@@ -9,8 +9,7 @@ use crate::load::{FP8_BLOCK, Source, Stored};
 use crate::names::{self, Role, SCALE_SUFFIX, TensorSpec};
 use fathom_checkpoint::{Dtype, TensorSource, write_directory};
 use fathom_kernels::quant::{self, Format, ScaleKind};
-use fathom_kernels::stored::Matrix;
-use fathom_kernels::threads::run_chunks;
+use fathom_kernels::stored::{Matrix, encode};
 use std::io;
 use std::path::Path;
 
@@ -139,13 +138,13 @@ fn plain_tensor<'a>(
                 if matrix.format == format && row_heads(source.config(), spec).is_none() {
                     out.write_all(matrix.bytes())?;
                 } else {
-                    out.write_all(&encoded(&values_of(source, spec, &matrix), format))?;
+                    out.write_all(&encode(&values_of(source, spec, &matrix), format))?;
                 }
                 matrix.bytes().release();
                 Ok(())
             }
             Stored::Vector(values) => {
-                out.write_all(&encoded(&ordered(source.config(), spec, values, 1), format))
+                out.write_all(&encode(&ordered(source.config(), spec, values, 1), format))
             }
         }
     })
@@ -180,7 +179,7 @@ fn fp8_tensors<'a>(
             out.write_all(&made()?.0)
         }),
         TensorSource::new(name, Dtype::F32, &scales_shape, move |out| {
-            out.write_all(&encoded(&made()?.1, Format::F32))
+            out.write_all(&encode(&made()?.1, Format::F32))
         }),
     ]
 }
@@ -206,19 +205,5 @@ fn row_heads(config: &Config, spec: &TensorSpec) -> Option<usize> {
     if !config.rope_interleave || !matches!(config.attention(), Attention::Gqa { .. }) {
         return None;
     }
-    if spec.name.contains(".self_attn.q_proj.") {
-        return Some(config.num_attention_heads);
-    }
-    spec.name.contains(".self_attn.k_proj.").then_some(config.num_key_value_heads)
-}
-
-fn encoded(values: &[f32], format: Format) -> Vec<u8> {
-    /// Elements per task.
-    const PART: usize = 1 << 14;
-    let size = format.block_bytes();
-    let mut bytes = vec![0u8; values.len() * size];
-    run_chunks(&mut bytes, PART * size, |part, out| {
-        quant::quantize(format, &values[part * PART..part * PART + out.len() / size], out);
-    });
-    bytes
+    spec.rotated_heads(config)
 }

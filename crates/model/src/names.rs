@@ -87,6 +87,14 @@ impl TensorSpec {
     pub fn n_elements(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// Heads of q and k of grouped attention, whose rows are rotated and may stand in either order.
+    pub(crate) fn rotated_heads(&self, config: &Config) -> Option<usize> {
+        if self.name.contains(".self_attn.q_proj.") {
+            return Some(config.num_attention_heads);
+        }
+        self.name.contains(".self_attn.k_proj.").then_some(config.num_key_value_heads)
+    }
 }
 
 /// `model.layers.{layer}.{rest}`

@@ -161,6 +161,57 @@ pub enum Gate {
     SigmoidNoAuxTc,
 }
 
+impl Config {
+    /// Every field at the value that makes its mechanism vanish; sizes are 0, for the caller to set.
+    pub(crate) fn neutral(model_type: Family) -> Config {
+        Config {
+            model_type,
+            vocab_size: 0,
+            hidden_size: 0,
+            intermediate_size: 0,
+            num_hidden_layers: 0,
+            num_attention_heads: 0,
+            num_key_value_heads: 0,
+            head_dim: 0,
+            attention_bias: false,
+            q_lora_rank: None,
+            kv_lora_rank: None,
+            qk_nope_head_dim: 0,
+            qk_rope_head_dim: 0,
+            v_head_dim: 0,
+            n_routed_experts: None,
+            n_shared_experts: 0,
+            moe_intermediate_size: 0,
+            num_experts_per_tok: 0,
+            first_k_dense_replace: 0,
+            moe_layer_freq: 1,
+            n_group: 1,
+            topk_group: 1,
+            topk_method: TopkMethod::Greedy,
+            scoring_func: ScoringFunc::Softmax,
+            norm_topk_prob: false,
+            routed_scaling_factor: 1.0,
+            aux_loss_alpha: 0.0,
+            seq_aux: true,
+            rope_theta: 10000.0,
+            rope_scaling: None,
+            rope_interleave: false,
+            max_position_embeddings: 0,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: false,
+            use_sliding_window: false,
+            sliding_window: None,
+            num_nextn_predict_layers: 0,
+            bos_token_id: None,
+            eos_token_id: Vec::new(),
+            pad_token_id: None,
+            torch_dtype: TorchDtype::Bfloat16,
+            initializer_range: 0.02,
+            quantization_config: None,
+        }
+    }
+}
+
 impl Family {
     /// The value of `model_type`.
     pub fn model_type(self) -> &'static str {

@@ -140,34 +140,13 @@ fn skeleton(keys: &mut Keys<'_>, family: Family) -> Result<Config, Error> {
     let mut eos_token_id: Vec<u32> = id("eos")?.into_iter().collect();
     eos_token_id.extend(id("eot")?.filter(|eot| !eos_token_id.contains(eot)));
     Ok(Config {
-        model_type: family,
         vocab_size,
         hidden_size: keys.needed_count("embedding_length")?,
         intermediate_size: keys.needed_count("feed_forward_length")?,
         num_hidden_layers,
         num_attention_heads,
         num_key_value_heads: keys.count("attention.head_count_kv")?.unwrap_or(num_attention_heads),
-        head_dim: 0,
-        attention_bias: false,
-        q_lora_rank: None,
-        kv_lora_rank: None,
-        qk_nope_head_dim: 0,
-        qk_rope_head_dim: 0,
-        v_head_dim: 0,
-        n_routed_experts: None,
-        n_shared_experts: 0,
-        moe_intermediate_size: 0,
-        num_experts_per_tok: 0,
         first_k_dense_replace: num_hidden_layers,
-        moe_layer_freq: 1,
-        n_group: 1,
-        topk_group: 1,
-        topk_method: TopkMethod::Greedy,
-        scoring_func: ScoringFunc::Softmax,
-        norm_topk_prob: false,
-        routed_scaling_factor: 1.0,
-        aux_loss_alpha: 0.0,
-        seq_aux: true,
         rope_theta: keys.number("rope.freq_base")?.unwrap_or(10000.0),
         rope_scaling: None,
         // Rows of q and k are interleaved in all but one architecture.
@@ -178,8 +157,6 @@ fn skeleton(keys: &mut Keys<'_>, family: Family) -> Result<Config, Error> {
             gguf.needed(&keys.key(word), keys.number(word)?)?
         },
         tie_word_embeddings: keys.has_tensors() && !gguf.contains("output.weight"),
-        use_sliding_window: false,
-        sliding_window: None,
         num_nextn_predict_layers,
         bos_token_id: id("bos")?,
         eos_token_id,
@@ -191,7 +168,7 @@ fn skeleton(keys: &mut Keys<'_>, family: Family) -> Result<Config, Error> {
             _ => TorchDtype::Bfloat16,
         },
         initializer_range: 0.02,
-        quantization_config: None,
+        ..Config::neutral(family)
     })
 }
 

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fathom_checkpoint::gguf::{NewTensor, Sink, write_split};
-use fathom_kernels::quant::{Format, quantize};
-use fathom_kernels::stored::Matrix;
-use fathom_kernels::threads::run_chunks;
+use fathom_kernels::quant::Format;
+use fathom_kernels::stored::{Matrix, encode};
 
 use super::config::{ROPE_FREQS, llama3_divisors};
 use super::metadata::{Vocabulary, metadata};
@@ -15,6 +14,7 @@ use super::names::{GgufPlace, places};
 use super::permute::half_split_to_interleaved;
 use crate::config::{Attention, Config, ConfigError, Family, RopeScaling};
 use crate::error::Error;
+use crate::load::{six_bits_at_least, with_smaller_blocks};
 use crate::names::{self, Role, TensorSpec};
 
 /// A tensor of a release, as the source of an export gives it.
@@ -94,27 +94,17 @@ pub fn export_format(wanted: Format, role: Role, n_in: usize) -> Format {
         Role::Norm | Role::Bias | Role::RouterBias | Role::Router => Format::F32,
         // What every token goes through gets six bits at least, as where models are quantised while
         // loading (`requantized_format`).
-        Role::Embedding | Role::Head if wanted.bits_per_weight() < 6.0 => {
-            fitting(Format::Q6K, n_in)
-        }
+        Role::Embedding | Role::Head => fitting(six_bits_at_least(wanted), n_in),
         _ => fitting(wanted, n_in),
     }
 }
 
 fn fitting(wanted: Format, n_in: usize) -> Format {
-    use Format::*;
-    let smaller = match wanted {
-        F8E4M3 => Q8_0, // GGUF has no eight-bit floats
-        Q2K | Q3K | Iq4Xs => Iq4Nl,
-        Q4K => Q5_0,
-        Q5K => Q5_1,
-        Q6K => Q8_0,
-        other => other,
-    };
-    [wanted, smaller, F16]
+    // GGUF has no eight-bit floats; they get eight bits in blocks.
+    [wanted, with_smaller_blocks(wanted), Format::F16]
         .into_iter()
         .find(|f| f.ggml_type().is_some() && f.row_bytes(n_in).is_some())
-        .unwrap_or(F16)
+        .unwrap_or(Format::F16)
 }
 
 impl<'a> Export<'a> {
@@ -214,10 +204,7 @@ impl<'a> Export<'a> {
         if !interleaved || config.rope_interleave {
             return None;
         }
-        if spec.name.contains(".self_attn.q_proj.") {
-            return Some(config.num_attention_heads);
-        }
-        spec.name.contains(".self_attn.k_proj.").then_some(config.num_key_value_heads)
+        spec.rotated_heads(config)
     }
 
     /// `attn_k_b` `[H, r, Dn]`, transposed in each head, and `attn_v_b` `[H, Dv, r]`.
@@ -272,23 +259,12 @@ impl ExportSource {
     }
 }
 
-/// Values that one thread turns at a time, a whole number of blocks of any format.
-const PART: usize = 64 * 256;
-/// Values turned before their bytes are written.
-const CHUNK: usize = 256 * PART;
+/// Values turned before their bytes are written, a whole number of blocks of any format.
+const CHUNK: usize = 1 << 22;
 
 fn put_values(values: &[f32], format: Format, sink: &mut Sink<'_>) -> Result<(), Error> {
-    let mut bytes = Vec::new();
     for chunk in values.chunks(CHUNK) {
-        let n = format.row_bytes(chunk.len()).expect("rows of whole blocks");
-        bytes.clear();
-        bytes.resize(n, 0);
-        let part_bytes = format.row_bytes(PART).expect("a part is whole blocks of any format");
-        run_chunks(&mut bytes, part_bytes, |part, out| {
-            let from = part * PART;
-            quantize(format, &chunk[from..(from + PART).min(chunk.len())], out);
-        });
-        sink.put(&bytes)?;
+        sink.put(&encode(chunk, format))?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ use fathom_kernels::stored::Matrix;
 use fathom_tensor::Weight;
 use std::path::Path;
 
-pub(crate) use requantize::FP8_BLOCK;
 pub use requantize::requantized_format;
+pub(crate) use requantize::{FP8_BLOCK, six_bits_at_least, with_smaller_blocks};
 
 /// A checkpoint whose headers were read: what a model can be made of.
 pub struct Source {

@@ -20,25 +20,34 @@ pub fn requantized_format(role: Role, n_in: usize, stored: Format, wanted: Forma
         Role::Router => return stored,
         Role::Embedding | Role::Head | Role::EmbeddingCopy | Role::HeadCopy => match wanted {
             Format::F8E4M3 => return stored,
-            few if few.bits_per_weight() < 6.0 => Format::Q6K,
-            enough => enough,
+            wanted => six_bits_at_least(wanted),
         },
         _ => wanted,
     };
     if fits(wanted) {
         return wanted;
     }
-    // Formats of blocks of 256 fall back to one of blocks of 32 with as many bits or more, as in llama.cpp.
-    let smaller = match wanted {
-        Format::Q2K | Format::Q3K | Format::Iq4Xs => Format::Iq4Nl,
-        Format::Q4K => Format::Q5_0,
-        Format::Q5K => Format::Q5_1,
-        _ => Format::Q8_0,
-    };
+    let smaller = with_smaller_blocks(wanted);
     match (fits(smaller), wide.contains(&stored)) {
         (true, _) => smaller,
         (false, true) => stored,
         (false, false) => Format::Bf16,
+    }
+}
+
+/// What every token goes through is worth six bits, as in llama.cpp's mixtures.
+pub(crate) fn six_bits_at_least(wanted: Format) -> Format {
+    if wanted.bits_per_weight() < 6.0 { Format::Q6K } else { wanted }
+}
+
+/// The format of blocks of 32, with as many bits or more, that rows get which are no whole blocks of
+/// `wanted`, as in llama.cpp.
+pub(crate) fn with_smaller_blocks(wanted: Format) -> Format {
+    match wanted {
+        Format::Q2K | Format::Q3K | Format::Iq4Xs => Format::Iq4Nl,
+        Format::Q4K => Format::Q5_0,
+        Format::Q5K => Format::Q5_1,
+        _ => Format::Q8_0,
     }
 }
 

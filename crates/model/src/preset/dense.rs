@@ -2,12 +2,11 @@
 //!
 //! Sources: arXiv:2401.02954 (LLM), arXiv:2401.14196 (Coder), arXiv:2402.03300 (Math).
 
-use crate::config::{Config, Family, RopeScaling, ScoringFunc, TopkMethod, TorchDtype};
+use crate::config::{Config, Family, RopeScaling, TorchDtype};
 
 /// DeepSeek LLM 7B, arXiv:2401.02954, table 2; the root of all others.
 pub fn llm_7b() -> Config {
     Config {
-        model_type: Family::Llama,
         vocab_size: 102400,
         hidden_size: 4096,
         intermediate_size: 11008,
@@ -15,41 +14,20 @@ pub fn llm_7b() -> Config {
         num_attention_heads: 32,
         num_key_value_heads: 32,
         head_dim: 128,
-        attention_bias: false,
-        q_lora_rank: None,
-        kv_lora_rank: None,
-        qk_nope_head_dim: 0,
-        qk_rope_head_dim: 0,
-        v_head_dim: 0,
-        n_routed_experts: None,
-        n_shared_experts: 0,
-        moe_intermediate_size: 0,
-        num_experts_per_tok: 0,
         first_k_dense_replace: 30,
-        moe_layer_freq: 1,
-        n_group: 1,
-        topk_group: 1,
-        topk_method: TopkMethod::Greedy,
-        scoring_func: ScoringFunc::Softmax,
-        norm_topk_prob: false,
-        routed_scaling_factor: 1.0,
-        aux_loss_alpha: 0.0,
-        seq_aux: true,
         rope_theta: 10000.0,
         rope_scaling: None,
         rope_interleave: false,
         max_position_embeddings: 4096,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: false,
-        use_sliding_window: false,
-        sliding_window: None,
         num_nextn_predict_layers: 0,
         bos_token_id: Some(100000),
         eos_token_id: vec![100001],
         pad_token_id: Some(100001),
         torch_dtype: TorchDtype::Bfloat16,
         initializer_range: 0.02,
-        quantization_config: None,
+        ..Config::neutral(Family::Llama)
     }
 }
 
