@@ -112,27 +112,17 @@ fn to_directory(
     stops: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
     to_stderr(&format!("writing `{}` …\n", out.display()));
-    write_dir_atomic(out, |dir| -> Result<(), Error> {
+    write_dir_atomic(out, |dir| -> Result<(), Failure> {
         export_directory(&opened.files, dir, format, stops)?;
         match opened.files.gguf() {
             None => take_over(opened.path(), dir),
             Some(_) => spell_out(opened, dir),
         }
     })
-    .map_err(|error| error.0)
-}
-
-/// A failure inside an atomic write.
-struct Error(Failure);
-
-impl<E: Into<Failure>> From<E> for Error {
-    fn from(error: E) -> Self {
-        Error(error.into())
-    }
 }
 
 /// Copies what stands beside the weights.
-fn take_over(from: &Path, to: &Path) -> Result<(), Error> {
+fn take_over(from: &Path, to: &Path) -> Result<(), Failure> {
     for name in COMPANIONS {
         let path = from.join(name);
         if path.is_file() {
@@ -145,16 +135,15 @@ fn take_over(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 /// Writes the tokenizer and the template that a GGUF holds as files.
-fn spell_out(opened: &Opened, dir: &Path) -> Result<(), Error> {
+fn spell_out(opened: &Opened, dir: &Path) -> Result<(), Failure> {
     let Some(file) = opened.files.gguf() else { return Ok(()) };
     if file.value("tokenizer.ggml.tokens").is_none() {
         return Ok(());
     }
     let tokenizer = opened.tokenizer()?;
-    tokenizer.save(dir.join("tokenizer.json")).map_err(Failure::from)?;
-    let text_of = |id| Some(String::from_utf8_lossy(tokenizer.id_to_bytes(id)?).into_owned());
-    let name_of = |id: Option<u32>| id.and_then(text_of);
-    let template = file.text("tokenizer.chat_template").map_err(fathom_model::Error::from)?;
+    tokenizer.save(dir.join("tokenizer.json"))?;
+    let name_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
+    let template = file.text("tokenizer.chat_template")?;
     let config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": tokenizer.adds_bos(),
@@ -167,8 +156,7 @@ fn spell_out(opened: &Opened, dir: &Path) -> Result<(), Error> {
     });
     let path = dir.join("tokenizer_config.json");
     std::fs::write(&path, format!("{config:#}\n"))
-        .map_err(|error| Failure::Failed(format!("cannot write `{}`: {error}", path.display())))?;
-    Ok(())
+        .map_err(|error| Failure::Failed(format!("cannot write `{}`: {error}", path.display())))
 }
 
 fn to_gguf(
@@ -226,8 +214,7 @@ fn stored_format(opened: &Opened) -> Format {
 fn vocabulary(opened: &Opened) -> Result<Option<gguf::Vocabulary>, Failure> {
     let chat_template = match opened.files.gguf() {
         Some(file) => {
-            let template =
-                file.text("tokenizer.chat_template").map_err(fathom_model::Error::from)?;
+            let template = file.text("tokenizer.chat_template")?;
             template.map(str::to_owned)
         }
         None if !opened.path().join("tokenizer.json").is_file() => {

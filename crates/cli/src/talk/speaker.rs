@@ -84,8 +84,7 @@ impl Layout {
 /// The template inside a GGUF, with the tokens that templates name.
 fn template_in(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<TemplateFile>, Failure> {
     let Some(text) = gguf.text("tokenizer.chat_template")? else { return Ok(None) };
-    let text_of = |id| Some(String::from_utf8_lossy(tokenizer.id_to_bytes(id)?).into_owned());
-    let named = |id: Option<u32>| id.and_then(text_of);
+    let named = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
     Ok(Some(TemplateFile {
         path: gguf.path().display().to_string(),
         text: text.to_owned(),

@@ -48,24 +48,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     }
     config.num_nextn_predict_layers = 0;
     to_stderr(&format!("writing random weights into `{}` …\n", args.out.display()));
-    write_dir_atomic(&args.out, |dir| -> Result<(), Problem> {
+    write_dir_atomic(&args.out, |dir| -> Result<(), Failure> {
         write_stand_in(&config, dir, args.seed)?;
         match &args.tokenizer {
-            Some(tokenizer) => Ok(copy(tokenizer, dir)?),
+            Some(tokenizer) => copy(tokenizer, dir),
             None => Ok(()),
         }
-    })
-    .map_err(|problem| problem.0)?;
+    })?;
     to_stdout(&format!("{}\n", args.out.display()))
-}
-
-/// A failure inside an atomic write.
-struct Problem(Failure);
-
-impl<E: Into<Failure>> From<E> for Problem {
-    fn from(error: E) -> Self {
-        Problem(error.into())
-    }
 }
 
 fn copy(tokenizer: &Path, dir: &Path) -> Result<(), Failure> {
