@@ -87,6 +87,7 @@ mod tests {
         let form = CacheForm::Expanded;
         RefCell::new(KvCache::new(CacheSpec {
             n_layers: 1,
+            n_mtp_layers: 0,
             n_kv_heads: 1,
             qk_dim: 2,
             v_dim: 2,

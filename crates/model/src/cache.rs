@@ -19,6 +19,8 @@ pub enum CacheForm {
 pub struct CacheSpec {
     /// Layers, MTP modules not counted.
     pub n_layers: usize,
+    /// MTP modules with a layer of their own behind those: 0 or 1.
+    pub n_mtp_layers: usize,
     /// Key/value heads.
     pub n_kv_heads: usize,
     /// Length of a key.
@@ -30,16 +32,24 @@ pub struct CacheSpec {
 }
 
 impl CacheSpec {
-    /// The cache of `config` in the given form.
+    /// The cache of `config` in the given form, without room for MTP modules.
     pub fn new(config: &Config, form: CacheForm) -> Self {
         let n_layers = config.num_hidden_layers;
         match (config.attention(), form) {
             (Attention::Mla { kv_lora_rank, qk_rope_head_dim, .. }, CacheForm::Latent) => {
                 let qk_dim = kv_lora_rank + qk_rope_head_dim;
-                CacheSpec { n_layers, n_kv_heads: 1, qk_dim, v_dim: kv_lora_rank, form }
+                CacheSpec {
+                    n_layers,
+                    n_mtp_layers: 0,
+                    n_kv_heads: 1,
+                    qk_dim,
+                    v_dim: kv_lora_rank,
+                    form,
+                }
             }
             (Attention::Mla { num_attention_heads, .. }, CacheForm::Expanded) => CacheSpec {
                 n_layers,
+                n_mtp_layers: 0,
                 n_kv_heads: num_attention_heads,
                 qk_dim: config.qk_head_dim(),
                 v_dim: config.v_dim(),
@@ -47,6 +57,7 @@ impl CacheSpec {
             },
             (Attention::Gqa { num_key_value_heads, head_dim, .. }, _) => CacheSpec {
                 n_layers,
+                n_mtp_layers: 0,
                 n_kv_heads: num_key_value_heads,
                 qk_dim: head_dim,
                 v_dim: head_dim,
@@ -55,10 +66,15 @@ impl CacheSpec {
         }
     }
 
+    /// Layers that keep something of a token.
+    pub fn n_all_layers(&self) -> usize {
+        self.n_layers + self.n_mtp_layers
+    }
+
     /// Bytes per block over all layers.
     pub fn block_bytes(&self) -> usize {
         let values = if self.form == CacheForm::Latent { 0 } else { self.v_dim };
-        4 * BLOCK_TOKENS * self.n_layers * self.n_kv_heads * (self.qk_dim + values)
+        4 * BLOCK_TOKENS * self.n_all_layers() * self.n_kv_heads * (self.qk_dim + values)
     }
 }
 
@@ -75,7 +91,7 @@ impl KvCache {
             CacheForm::Latent => PagedKv::latent(spec.qk_dim, spec.v_dim),
             CacheForm::Expanded => PagedKv::new(spec.n_kv_heads, spec.qk_dim, spec.v_dim),
         };
-        KvCache { spec, layers: (0..spec.n_layers).map(|_| layer()).collect() }
+        KvCache { spec, layers: (0..spec.n_all_layers()).map(|_| layer()).collect() }
     }
 
     /// What a token takes.

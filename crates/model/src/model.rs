@@ -74,7 +74,12 @@ impl Model {
     }
 
     /// Hidden states of the first MTP module, ready for the head: `next_tokens[i]` follows row i.
-    /// None if the model has no module. Not for cached rows: the module has no cache yet.
+    /// None if the model has no module.
+    ///
+    /// Over cached rows, the slot of position p in the module's own layer holds row p: h_p with the
+    /// token at p + 1. Every earlier row must have run before.
+    ///
+    /// Panics if the cache has no layer for the module ([`CacheSpec::n_mtp_layers`]).
     pub fn forward_mtp<'w>(
         &'w self,
         tape: &Tape<'w>,
@@ -84,7 +89,9 @@ impl Model {
         next_tokens: &'w [u32],
     ) -> Option<Forward> {
         let mtp = self.mtp.first()?;
-        assert!(matches!(rows, Rows::Packed(_)), "the MTP module runs over whole sequences");
+        if let Rows::Cached(_, cache) = rows {
+            assert!(cache.borrow().spec().n_mtp_layers > 0, "the cache has no layer for MTP");
+        }
         let pass = self.pass(tape, rows, balance);
         let hidden = mtp.forward(&pass, self.embed, self.layers.len(), hidden, next_tokens);
         Some(Forward { hidden, loads: pass.loads.into_inner() })
@@ -154,17 +161,39 @@ impl Model {
         self.precision = Some(precision);
     }
 
-    /// Packs for inference with a cache of the given form, and returns what a token takes in it.
+    /// [`Model::forward_mtp`] over the next rows of cached sequences: hidden states only, after the
+    /// module's norm. None if the model has no module.
+    pub fn mtp_cached(
+        &self,
+        rows: &CachedRows,
+        cache: &RefCell<KvCache>,
+        hidden: &Tensor,
+        next_tokens: &[u32],
+    ) -> Option<Tensor> {
+        let tape = Tape::forgetting();
+        let rows = Rows::Cached(rows, cache);
+        Some(self.forward_mtp(&tape, rows, None, hidden, next_tokens)?.hidden)
+    }
+
+    /// Whether the model was read with an MTP module.
+    pub fn has_mtp(&self) -> bool {
+        !self.mtp.is_empty()
+    }
+
+    /// Packs for inference with a cache of the given form, and returns what a token takes in it: in
+    /// the first MTP module too, if the model has one.
     pub fn pack_for_cache(&mut self, precision: Precision, form: CacheForm) -> CacheSpec {
         self.pack(precision, false);
-        let spec = CacheSpec::new(&self.config, form);
+        let n_mtp_layers = self.mtp.len().min(1);
+        let spec = CacheSpec { n_mtp_layers, ..CacheSpec::new(&self.config, form) };
         if spec.form == CacheForm::Latent {
             let Attention::Mla { num_attention_heads, qk_nope_head_dim, v_head_dim, .. } =
                 self.config.attention()
             else {
                 unreachable!("only MLA has a latent cache");
             };
-            for layer in &mut self.layers {
+            let of_modules = self.mtp.iter_mut().take(n_mtp_layers).map(|mtp| &mut mtp.block);
+            for layer in self.layers.iter_mut().chain(of_modules) {
                 layer.absorb(
                     &self.weights,
                     num_attention_heads,
