@@ -11,6 +11,7 @@
 mod avx2;
 mod avx512;
 mod bytes;
+mod floats;
 mod matrix;
 mod scalar;
 
@@ -98,13 +99,15 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
     }
     let mut tasks: Vec<(usize, Range<usize>)> = Vec::new();
     let mut shared = Vec::with_capacity(products.len());
+    let inputs = floats::Inputs::new(products);
     for product in products {
         let Matrix { n_in, n_out, .. } = *product.matrix;
         let m = product.x.len().checked_div(n_in).unwrap_or(0);
         assert_eq!(product.x.len(), m * n_in, "rows of {n_in} elements");
         assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
-        let rows = |from: usize| from..(from + N_BLOCK).min(n_out);
-        tasks.extend((0..n_out).step_by(N_BLOCK).map(|from| (shared.len(), rows(from))));
+        let step = if inputs.get(shared.len()).is_some() { floats::TASK_ROWS } else { N_BLOCK };
+        let rows = |from: usize| from..(from + step).min(n_out);
+        tasks.extend((0..n_out).step_by(step).map(|from| (shared.len(), rows(from))));
         let out = Shards::new(&mut *product.out);
         shared.push(Shared { x: product.x, m, matrix: product.matrix, out });
     }
@@ -113,7 +116,13 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
         let Shared { x, m, matrix, out } = &shared[*at];
         if *m > 0 {
             // SAFETY: tasks of one product write different columns of its result.
-            unsafe { block(x, *m, matrix, rows.clone(), out.pointer(rows.start)) };
+            unsafe {
+                let out = out.pointer(rows.start);
+                match inputs.get(*at) {
+                    Some(input) => floats::block(input, matrix, rows.clone(), out),
+                    None => block(x, *m, matrix, rows.clone(), out),
+                }
+            };
         }
     });
 }
