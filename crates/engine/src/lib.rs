@@ -3,6 +3,7 @@
 //! This room never sees a string: token ids in, token ids and log-probabilities out.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod blocks;
 mod error;
 pub mod generate;
