@@ -30,6 +30,13 @@ pub(crate) struct Holding {
     memory: Option<u64>,
 }
 
+impl Holding {
+    /// Whether memory for weights is limited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.memory.is_some()
+    }
+}
+
 /// A model whose headers were read.
 pub(crate) struct Opened {
     /// Where it was found.

@@ -9,8 +9,10 @@ mod error;
 pub mod generate;
 pub mod rollout;
 pub mod sampler;
+pub mod speculate;
 
 pub use error::Error;
 pub use generate::{Drawn, GenerateRequest, Generated, Session};
 pub use rollout::{Answer, Finish, Request, Rollout, rollout};
 pub use sampler::Sampling;
+pub use speculate::{DraftCounts, Drafting};

@@ -84,6 +84,14 @@ impl Source {
         &self.config
     }
 
+    /// Whether the files hold the MTP module that the configuration announces; many copies leave it out.
+    pub fn has_mtp(&self) -> bool {
+        let announced = self.config.num_nextn_predict_layers > 0;
+        let name = names::in_layer(self.config.num_hidden_layers, "eh_proj.weight");
+        // A GGUF without the module was read as a model without one.
+        announced && self.checkpoint().is_none_or(|checkpoint| checkpoint.contains(&name))
+    }
+
     /// What the files leave out and was filled in, for people to know.
     pub fn assumptions(&self) -> &[Assumption] {
         &self.assumptions
