@@ -49,11 +49,9 @@ impl Task<'_> {
         let step = side_by_side(m.div_ceil(n_tiles));
         // SAFETY: the caller's promise.
         unsafe {
-            if m <= END_TO_END {
+            if m <= END_TO_END && self.source.is_whole() {
                 for row in self.rows.clone().step_by(step) {
-                    for ks in chunks(n_in) {
-                        self.group(row, step, n_tiles, ks);
-                    }
+                    self.group(row, step, n_tiles, 0..n_in);
                 }
             } else {
                 for ks in chunks(n_in) {
@@ -105,7 +103,7 @@ impl Task<'_> {
     }
 }
 
-/// A chunk of some rows of x times some rows of W.
+/// Some rows of x times some rows of W, from the start of a chunk on.
 struct Job {
     x: *const f32,
     x_stride: usize,
@@ -170,23 +168,28 @@ unsafe fn sums_by_table<const M: usize, const N: usize>(job: &Job, rows: *const 
 
 #[inline(always)]
 unsafe fn tile<W: Weights, const M: usize, const N: usize>(job: &Job, rows: &[Row; N]) {
+    const BLOCKS: usize = K_CHUNK / BLOCK;
     let (whole, rest) = (job.k / BLOCK, job.k % BLOCK);
     // SAFETY: rows hold `k` elements; x is padded to whole blocks.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); N]; M];
-        for block in 0..whole {
-            step::<W, M, N>(job, rows, block, block, &mut sums);
-        }
-        if rest > 0 {
-            let mut last = [[0u8; 4 * BLOCK]; N];
-            let mut tails = *rows;
-            for j in 0..N {
-                tails[j] = tail::<W>(rows[j], whole, rest, &mut last[j]);
+        let mut from = 0;
+        while from * BLOCK < job.k {
+            let mut sums = [[_mm512_setzero_ps(); N]; M];
+            for block in from..whole.min(from + BLOCKS) {
+                step::<W, M, N>(job, rows, block, block, &mut sums);
             }
-            step::<W, M, N>(job, &tails, 0, whole, &mut sums);
-        }
-        for i in 0..M {
-            put(&sums[i], job.out.add(i * job.out_stride), job.first);
+            if whole < from + BLOCKS && rest > 0 {
+                let mut last = [[0u8; 4 * BLOCK]; N];
+                let mut tails = *rows;
+                for j in 0..N {
+                    tails[j] = tail::<W>(rows[j], whole, rest, &mut last[j]);
+                }
+                step::<W, M, N>(job, &tails, 0, whole, &mut sums);
+            }
+            for i in 0..M {
+                put(&sums[i], job.out.add(i * job.out_stride), job.first && from == 0);
+            }
+            from += BLOCKS;
         }
     }
 }

@@ -78,25 +78,46 @@ impl Kind {
 struct Source<'a> {
     matrix: &'a Matrix,
     kind: Kind,
+    bytes: &'a [u8],
+    /// Bytes of a row.
+    row_bytes: usize,
+    /// Scales of blocks, and rows of a block.
+    scales: Option<(&'a [f32], usize)>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn new(matrix: &'a Matrix) -> Self {
+        let kind = Kind::of(matrix);
+        let scales = matrix.scales().map(|scales| (&*scales.values, scales.block[0]));
+        let row_bytes = matrix.n_in * kind.weight_bytes();
+        Source { matrix, kind, bytes: matrix.bytes(), row_bytes, scales }
+    }
+
+    /// Whether rows lie in memory from end to end as kernels want them, scales included.
+    fn is_whole(&self) -> bool {
+        match self.kind {
+            Kind::Widened => false,
+            Kind::Fp8 | Kind::Fp8Table => self.scales.is_some(),
+            _ => true,
+        }
+    }
+
     /// The elements `ks` of a row; `room` holds them where they must be widened first.
+    #[inline]
     fn row(&self, row: usize, ks: &Range<usize>, room: &mut [f32]) -> Row {
-        let (n_in, bytes) = (self.matrix.n_in, self.matrix.bytes());
         if self.kind == Kind::Widened {
             self.matrix.dequantize(row, ks.clone(), room);
             return Row { at: room.as_ptr().cast(), scales: ONES.as_ptr() };
         }
         let size = self.kind.weight_bytes();
-        let from = (row * n_in + ks.start) * size;
-        let at = bytes[from..from + ks.len() * size].as_ptr();
-        let scales = match self.matrix.scales() {
-            None => ONES.as_ptr(),
-            Some(scales) => {
-                let first = row / scales.block[0] * n_in.div_ceil(SCALED_COLUMNS);
+        let from = row * self.row_bytes + ks.start * size;
+        let at = self.bytes[from..from + ks.len() * size].as_ptr();
+        let scales = match self.scales {
+            None => ONES.as_ptr(), // as many as a chunk needs
+            Some((values, height)) => {
+                let first = row / height * self.matrix.n_in.div_ceil(SCALED_COLUMNS);
                 let from = first + ks.start / SCALED_COLUMNS;
-                scales.values[from..from + ks.len().div_ceil(SCALED_COLUMNS)].as_ptr()
+                values[from..from + ks.len().div_ceil(SCALED_COLUMNS)].as_ptr()
             }
         };
         Row { at, scales }
@@ -135,7 +156,7 @@ pub(super) fn lay_out(x: &[f32], n_in: usize, out: &mut [f32]) {
 
 /// Safety: as [`super::block`]; the CPU has AVX-512.
 pub(super) unsafe fn few(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
-    let source = Source { matrix, kind: Kind::of(matrix) };
+    let source = Source::new(matrix);
     let room = if source.kind == Kind::Widened { few::MOST_ROWS * K_CHUNK } else { 0 };
     with_weights(room, |scratch| {
         let mut task = few::Task { input, source, rows, out, scratch };
@@ -146,7 +167,7 @@ pub(super) unsafe fn few(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, 
 
 /// Safety: as [`super::block`]; the CPU has AVX-512.
 pub(super) unsafe fn many(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
-    let source = Source { matrix, kind: Kind::of(matrix) };
+    let source = Source::new(matrix);
     let panels = rows.len().div_ceil(PANEL);
     let widened = if source.kind == Kind::Widened { LANES * K_CHUNK } else { 0 };
     with_weights(panels * PANEL * K_CHUNK + many::PARTIAL + widened, |scratch| {
