@@ -2,7 +2,7 @@
 //! that products read, or in the format they are stored in, to be read only.
 
 use fathom_kernels::convert;
-use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul};
+use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul, pack_both_ways};
 use fathom_kernels::quant::{self, ScaleKind};
 use fathom_kernels::stored::{self, Matrix};
 use std::borrow::Cow;
@@ -216,9 +216,11 @@ impl Dense {
             return;
         }
         let format = Format::fastest(precision);
-        self.forward.pack_transposed(&self.values, n_in, n_out, format);
+        let Dense { values, forward, input_gradient, .. } = self;
         if training {
-            self.input_gradient.pack_rows(&self.values, n_out, n_in, format);
+            pack_both_ways(values, n_out, n_in, format, forward, input_gradient);
+        } else {
+            forward.pack_transposed(values, n_in, n_out, format);
         }
         self.packed_as = Some((precision, training));
     }
