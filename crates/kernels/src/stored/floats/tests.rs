@@ -11,10 +11,17 @@ const FORMATS: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::F8
 
 /// The definition, spelled out.
 fn by_definition(x: &[f32], matrix: &Matrix) -> Vec<f32> {
-    let (n_in, w) = (matrix.n_in, matrix.to_f32());
+    let (n_in, n_out) = (matrix.n_in, matrix.n_out);
+    let mut w = vec![0.0; n_in * n_out];
+    quant::dequantize(matrix.format, matrix.bytes(), &mut w);
     let mut out = Vec::new();
     for x in x.chunks_exact(n_in) {
-        for w in w.chunks_exact(n_in) {
+        for (row, w) in w.chunks_exact(n_in).enumerate() {
+            let mut x = x.to_vec();
+            if let Some(Scales { values, block: [height, width] }) = matrix.scales() {
+                let of_row = row / height * n_in.div_ceil(*width);
+                x.iter_mut().enumerate().for_each(|(e, x)| *x *= values[of_row + e / width]);
+            }
             let mut sum = 0.0;
             for (at, (x, w)) in x.chunks(K_CHUNK).zip(w.chunks(K_CHUNK)).enumerate() {
                 let mut chains = [0.0f32; CHAINS];
@@ -94,7 +101,7 @@ fn a_row_alone_has_the_bits_it_has_among_many() {
 
 #[test]
 fn blocks_of_scales_may_have_any_shape() {
-    for block in [[128, 128], [1, 128], [3, 128], [64, 64], [7, 100], [500, 3]] {
+    for block in [[128, 128], [64, 128], [1, 128], [3, 128], [64, 64], [7, 100], [500, 3]] {
         let matrix = matrix(5, 70, 300, Format::F8E4M3, block);
         for m in [1, 4, 20] {
             let x = noise(6, m * 300);
@@ -107,14 +114,14 @@ fn blocks_of_scales_may_have_any_shape() {
 #[test]
 fn every_code_of_fp8_counts_as_what_it_widens_to() {
     let codes: Vec<u8> = (0..=255).collect();
-    let values: Vec<f32> = vec![0.75; 256];
+    let values: Vec<f32> = vec![0.75; 2];
     let new = |codes: Vec<u8>| Matrix::new(Format::F8E4M3, 256, 64, SharedBytes::owned(codes));
     let spread = codes.iter().flat_map(|&code| {
         let mut row = [0u8; 64];
         row[usize::from(code) % 64] = code;
         row
     });
-    let scales = Scales { values: values.into(), block: [1, 128] };
+    let scales = Scales { values: values.into(), block: [128, 128] };
     let matrix = new(spread.collect()).unwrap().with_scales(scales).unwrap();
     let want: Vec<f32> =
         codes.iter().map(|&code| crate::convert::e4m3_to_f32(code) * 0.75).collect();

@@ -36,7 +36,7 @@ pub(super) struct Tile<'a> {
 }
 
 /// Safety: `out` is good for `[rows, n]` and ours; the CPU has AVX-512.
-pub(super) unsafe fn tile(tile: &Tile<'_>) {
+pub(super) unsafe fn tile(tile: &mut Tile<'_>) {
     let n_steps = tile.panel.len() / CHAINS / PANEL;
     assert!(
         tile.x.len() == CHAINS * n_steps * tile.rows && tile.partial.len() >= PARTIAL,
@@ -65,8 +65,8 @@ pub(super) unsafe fn tile(tile: &Tile<'_>) {
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn sums<const M: usize>(tile: &Tile<'_>, n_steps: usize) {
-    let partial = tile.partial.as_ptr().cast_mut();
+unsafe fn sums<const M: usize>(tile: &mut Tile<'_>, n_steps: usize) {
+    let partial = tile.partial.as_mut_ptr();
     // SAFETY: the lengths were checked; steps are whole blocks, so four divide them.
     unsafe {
         for (turn, chain) in ORDER.into_iter().enumerate() {
