@@ -14,6 +14,8 @@
 mod lookup;
 mod mtp;
 mod pace;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use lookup::Lookup;
 pub(crate) use mtp::{Ahead, MtpRows};
