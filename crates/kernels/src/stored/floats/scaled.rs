@@ -59,18 +59,3 @@ per_isa! {
         }
     }
 }
-
-per_isa! {
-    /// A chunk of a group of rows, `[chain, step, row]`, times scales of `per_scale` numbers of a chain each.
-    pub(super) fn chains(x: &[f32], scales: &[f32], per_scale: usize, out: &mut [f32]) {
-        let len = x.len() / CHAINS;
-        for (x, out) in x.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
-            let parts = x.chunks(per_scale).zip(out.chunks_mut(per_scale));
-            for ((x, out), &scale) in parts.zip(scales) {
-                for (x, out) in x.iter().zip(out) {
-                    *out = x * scale;
-                }
-            }
-        }
-    }
-}

@@ -106,7 +106,14 @@ pub(super) fn lay_out(x: &[f32], n_in: usize, out: &mut [f32]) {
             let i = i.min(n_rows - 1);
             *row = x[i * n_in + ks.start..i * n_in + ks.end].as_ptr().cast();
         }
-        let packing = Packing { rows, k: ks.len(), stride: n_rows, n: n_rows };
+        let packing = Packing {
+            rows,
+            k: ks.len(),
+            stride: n_rows,
+            chain_stride: padded(ks.len()) / CHAINS * n_rows,
+            n: n_rows,
+            ahead: 0,
+        };
         let room = n_rows * padded(ks.len());
         // SAFETY: the rows hold this chunk; this layout is chosen on AVX-512 only.
         unsafe { packing.run(Kind::F32, &mut out[done..done + room]) };
@@ -132,38 +139,29 @@ pub(super) unsafe fn few(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, 
 pub(super) unsafe fn many(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
     let scales = scaled::of_row(matrix, rows.start);
     let n_panels = rows.len().div_ceil(PANEL);
-    let panels_len = n_panels * PANEL * K_CHUNK;
-    let scaled_len = if scales.is_some() { many::M * K_CHUNK } else { 0 };
-    with_weights(panels_len + many::PARTIAL + scaled_len, |scratch| {
-        let (panels, scratch) = scratch.split_at_mut(panels_len);
-        let (partial, scaled_x) = scratch.split_at_mut(many::PARTIAL);
+    let panels_len = n_panels * CHAINS * many::chain_stride(K_CHUNK);
+    with_weights(panels_len + many::room(n_panels), |scratch| {
+        let (panels, room) = scratch.split_at_mut(panels_len);
         for ks in chunks(matrix.n_in) {
             let k = padded(ks.len());
-            let panels = &mut panels[..n_panels * PANEL * k];
+            let panels = &mut panels[..n_panels * CHAINS * many::chain_stride(k)];
             pack_panels(&Source::new(matrix), rows.clone(), &ks, panels);
             for group in groups(input.m) {
                 let at = group.start * padded(matrix.n_in) + ks.start * group.len();
-                let mut x = &input.values[at..at + group.len() * k];
-                if let Some(scales) = scales {
-                    let scales = &scales[ks.start / SCALED_COLUMNS..];
-                    let out = &mut scaled_x[..x.len()];
-                    scaled::chains(x, scales, SCALED_COLUMNS / CHAINS * group.len(), out);
-                    x = out;
-                }
-                for (j, panel) in panels.chunks_exact(PANEL * k).enumerate() {
-                    // SAFETY: the caller's promise; the result is ours.
-                    unsafe {
-                        many::tile(&mut many::Tile {
-                            x,
-                            panel,
-                            rows: group.len(),
-                            n: PANEL.min(rows.len() - j * PANEL),
-                            partial: &mut *partial,
-                            out: out.add(group.start * matrix.n_out + j * PANEL),
-                            out_stride: matrix.n_out,
-                            first: ks.start == 0,
-                        });
-                    }
+                // SAFETY: the caller's promise; the result is ours.
+                unsafe {
+                    many::tile(&mut many::Tile {
+                        x: &input.values[at..at + group.len() * k],
+                        scales: scales.map(|scales| &scales[ks.start / SCALED_COLUMNS..]),
+                        panels,
+                        k,
+                        rows: group.len(),
+                        n: rows.len(),
+                        room: &mut *room,
+                        out: out.add(group.start * matrix.n_out),
+                        out_stride: matrix.n_out,
+                        first: ks.start == 0,
+                    });
                 }
             }
         }
@@ -172,14 +170,22 @@ pub(super) unsafe fn many(input: Input<'_>, matrix: &Matrix, rows: Range<usize>,
 
 /// Packs a chunk of the rows of a task, panel after panel; the last row fills up the last panel.
 fn pack_panels(source: &Source<'_>, rows: Range<usize>, ks: &Range<usize>, panels: &mut [f32]) {
-    let len = PANEL * padded(ks.len());
+    let len = CHAINS * many::chain_stride(ks.len());
     for (panel, first) in panels.chunks_exact_mut(len).zip(rows.clone().step_by(PANEL)) {
         for half in 0..PANEL / LANES {
             let mut packed = [std::ptr::null(); LANES];
             for (j, row) in packed.iter_mut().enumerate() {
                 *row = source.row((first + half * LANES + j).min(rows.end - 1), ks);
             }
-            let packing = Packing { rows: packed, k: ks.len(), stride: PANEL, n: LANES };
+            let ahead = LANES * source.n_in * source.weight_bytes;
+            let packing = Packing {
+                rows: packed,
+                k: ks.len(),
+                stride: PANEL,
+                chain_stride: many::chain_stride(ks.len()),
+                n: LANES,
+                ahead,
+            };
             // SAFETY: rows of this matrix; this layout is chosen on AVX-512 only.
             unsafe { packing.run(source.kind, &mut panel[half * LANES..]) };
         }

@@ -17,8 +17,12 @@ pub(super) struct Packing {
     pub k: usize,
     /// Distance of steps.
     pub stride: usize,
+    /// Distance of chains.
+    pub chain_stride: usize,
     /// Rows that are written.
     pub n: usize,
+    /// Distance in bytes of what will be read next.
+    pub ahead: usize,
 }
 
 impl Packing {
@@ -26,8 +30,9 @@ impl Packing {
     ///
     /// Panics if the room does not suffice.
     pub(super) unsafe fn run(&self, kind: Kind, out: &mut [f32]) {
-        let n_steps = self.k.next_multiple_of(BLOCK);
-        assert!(self.n <= LANES && out.len() >= (n_steps - 1) * self.stride + self.n, "room");
+        let n_steps = self.k.next_multiple_of(BLOCK) / CHAINS;
+        let last = (CHAINS - 1) * self.chain_stride + (n_steps - 1) * self.stride;
+        assert!(self.n <= LANES && out.len() >= last + self.n, "room for {} elements", self.k);
         // SAFETY: the caller's promise.
         unsafe {
             match kind {
@@ -56,17 +61,10 @@ unsafe fn pack_by_table(packing: &Packing, out: *mut f32) {
 #[inline(always)]
 unsafe fn pack_rows<W: Weights>(packing: &Packing, out: *mut f32) {
     let whole = packing.k / BLOCK;
-    let n_steps = packing.k.next_multiple_of(BLOCK) / CHAINS;
     // SAFETY: rows hold the whole blocks; of the last one, only what is there is copied.
     unsafe {
         for block in 0..whole {
-            pack_block::<W>(
-                &packing.rows,
-                block,
-                packing,
-                out.add(4 * block * packing.stride),
-                n_steps,
-            );
+            pack_block::<W>(&packing.rows, block, packing, out.add(4 * block * packing.stride));
         }
         let rest = packing.k % BLOCK;
         if rest > 0 {
@@ -75,7 +73,7 @@ unsafe fn pack_rows<W: Weights>(packing: &Packing, out: *mut f32) {
             for (row, last) in rows.iter_mut().zip(&mut last) {
                 *row = tail::<W>(*row, whole, rest, last);
             }
-            pack_block::<W>(&rows, 0, packing, out.add(4 * whole * packing.stride), n_steps);
+            pack_block::<W>(&rows, 0, packing, out.add(4 * whole * packing.stride));
         }
     }
 }
@@ -105,7 +103,6 @@ unsafe fn pack_block<W: Weights>(
     block: usize,
     packing: &Packing,
     out: *mut f32,
-    n_steps: usize,
 ) {
     let (stride, mask) = (packing.stride, ((1u32 << packing.n) - 1) as u16);
     // SAFETY: the caller's promise; masked lanes are not written.
@@ -114,10 +111,17 @@ unsafe fn pack_block<W: Weights>(
             let mut lanes = [_mm512_setzero_si512(); LANES];
             for j in 0..LANES {
                 lanes[j] = W::unit(rows[j], block, u);
+                let at = (block * W::BYTES + u * W::BYTES / W::UNITS) * BLOCK + packing.ahead;
+                _mm_prefetch::<_MM_HINT_T1>(rows[j].wrapping_add(at).cast());
             }
             transpose(&mut lanes);
             for chain in 0..CHAINS {
-                let at = out.add(chain * n_steps * stride);
+                let at = out.add(chain * packing.chain_stride);
+                // What the next block writes lies in the second-level cache.
+                for step in 0..4 / W::UNITS {
+                    let next = at.wrapping_add((4 + u * 4 / W::UNITS + step) * stride);
+                    _mm_prefetch::<_MM_HINT_ET0>(next.cast());
+                }
                 if W::UNITS == 2 {
                     let [even, odd] = split(lanes[chain]);
                     _mm512_mask_storeu_ps(at.add(2 * u * stride), mask, even);
