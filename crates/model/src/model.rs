@@ -29,6 +29,8 @@ pub struct Model {
     pub(crate) mtp: Vec<Mtp>,
     pub(crate) rope: Rope,
     pub(crate) precision: Option<Precision>,
+    /// A light copy of the head, for drafts.
+    pub(crate) draft_head: Option<Weight>,
     /// Of a model larger than the memory it may take.
     pub(crate) residency: Option<Residency>,
 }

@@ -1,6 +1,8 @@
 //! A weight: its name in the checkpoint, and its values: dense and trainable, with the packed copies
 //! that products read, or in the format they are stored in, to be read only.
 
+mod light;
+
 use fathom_kernels::convert;
 use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul, pack_both_ways};
 use fathom_kernels::quant::{self, ScaleKind};

@@ -106,11 +106,12 @@ impl MtpRows {
         drafts: &mut Vec<u32>,
     ) {
         let Some(mut hidden) = self.catch_up(model, cache, blocks, tokens) else { return };
-        self.logits.resize(model.head().n_out(), 0.0);
+        let head = model.draft_head();
+        self.logits.resize(head.n_out(), 0.0);
         // Penalties see guesses as tokens.
         let mut imagined: Option<History> = None;
         for i in 0..n {
-            op::logits_into(hidden.data(), model.head(), &mut self.logits);
+            op::logits_into(hidden.data(), head, &mut self.logits);
             let history = imagined.as_ref().unwrap_or(ahead.history);
             let key = [ahead.sampling.seed, 0, 0, ahead.n_drawn + i as u64];
             let Ok(token) = sampler::choose(&mut self.logits, ahead.sampling, history, &key) else {
