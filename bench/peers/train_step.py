@@ -188,10 +188,10 @@ def main():
     n_tokens = shape["batch"] * shape["length"]
     autocast = args.dtype == "bf16-autocast"
 
-    seconds, loss = [], None
+    seconds, cpu_seconds, loss = [], [], None
     for step in range(args.warmup + args.repeats):
         ids = torch.randint(shape["vocab"], (shape["batch"], shape["length"] + 1))
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = loss_of(ids[:, :-1], ids[:, 1:])
         loss.backward()
@@ -201,6 +201,7 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         if step >= args.warmup:
             seconds.append(time.perf_counter() - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
 
     rates = sorted(n_tokens / s for s in seconds)
     print(
@@ -221,6 +222,7 @@ def main():
                 "tokens_per_s_min": round(rates[0], 1),
                 "tokens_per_s_max": round(rates[-1], 1),
                 "step_ms": round(1000 * statistics.median(seconds), 2),
+                "cpu_ms": round(1000 * min(cpu_seconds), 2),
                 "peak_rss_bytes": peak_rss_bytes(),
                 "rss_after_import_bytes": rss_after_import,
                 "loss": round(loss.item(), 4),

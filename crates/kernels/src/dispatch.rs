@@ -205,16 +205,20 @@ impl Dispatch {
 
 per_isa! {
     fn add_scaled(scale: f32, x: &[f32], acc: &mut [f32]) {
-        for (acc, &x) in acc.iter_mut().zip(x) {
-            *acc += scale * x;
+        let n = acc.len().min(x.len());
+        let (acc, x) = (&mut acc[..n], &x[..n]);
+        for i in 0..n {
+            acc[i] += scale * x[i];
         }
     }
 }
 
 per_isa! {
     fn copy_scaled(scale: f32, x: &[f32], out: &mut [f32]) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = scale * x;
+        let n = out.len().min(x.len());
+        let (out, x) = (&mut out[..n], &x[..n]);
+        for i in 0..n {
+            out[i] = scale * x[i];
         }
     }
 }

@@ -7,6 +7,7 @@ use fathom_kernels::convert;
 use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul, pack_both_ways};
 use fathom_kernels::quant::{self, ScaleKind};
 use fathom_kernels::stored::{self, Matrix};
+use fathom_kernels::threads;
 use std::borrow::Cow;
 
 /// A parameter of a model. Matrices are `[out, in]`, as in the checkpoint.
@@ -41,6 +42,28 @@ struct Dense {
     forward: Packed,
     input_gradient: Packed,
     packed_as: Option<(Precision, bool)>,
+}
+
+/// Elements from which a weight is worth all threads; smaller ones are dealt to them.
+const LARGE_WEIGHT: usize = 1 << 18;
+
+/// [`Weight::pack`] of many weights, of those for which `precision_of` their place gives a precision.
+pub fn pack_all(
+    weights: &mut [Weight],
+    training: bool,
+    precision_of: impl Fn(usize, &Weight) -> Option<Precision> + Sync,
+) {
+    let is_small = |weight: &Weight| weight.n_elements() < LARGE_WEIGHT;
+    threads::run_chunks(weights, 1, |at, weight| {
+        if let Some(precision) = precision_of(at, &weight[0]).filter(|_| is_small(&weight[0])) {
+            weight[0].pack(precision, training);
+        }
+    });
+    for (at, weight) in weights.iter_mut().enumerate() {
+        if let Some(precision) = precision_of(at, weight).filter(|_| !is_small(weight)) {
+            weight.pack(precision, training);
+        }
+    }
 }
 
 impl Weight {

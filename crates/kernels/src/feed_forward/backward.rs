@@ -4,14 +4,16 @@
 //! The weight w of a slot in the sum over its row's experts is taken in here. With `a` the activation
 //! and `u = downᵀ · dout` both gradients that a slot sends on need no output row:
 //!
-//!     dw = Σ a · u        d(down) = doutᵀ · (w · a)        da = w · u
+//! ```text
+//! dw = Σ a · u        d(down) = doutᵀ · (w · a)        da = w · u
+//! ```
 
 use super::{SlotRows, Task, check_slots, tasks, with_scratch};
 use crate::lanes::{dot, per_isa};
 use crate::math::sigmoid;
 use crate::matmul::{
-    LeftRows, Lhs, ListedProduct, NO_ROW, Packed, Product, Target, Write, multiply_rows,
-    run_products,
+    Format, LeftRows, Lhs, ListedProduct, NO_ROW, Packed, Product, Target, Write, multiply_rows,
+    round_bf16, run_products,
 };
 use crate::threads::{Shards, run};
 use std::cell::RefCell;
@@ -123,7 +125,7 @@ struct Rows<'a, 'g> {
 
 fn slot_gradients(groups: &[GradientGroup], width: usize, dout: SlotRows, rows: Rows) {
     let Rows { hidden, gate, up, active, slot_weights, input } = rows;
-    let tasks = tasks(groups.iter().map(|g| g.slots.clone()));
+    let tasks = tasks(groups.iter().map(|g| g.slots.clone()), gate.len() / hidden);
     let (gate, up, active) = (Shards::new(gate), Shards::new(up), Shards::new(active));
     let slot_weights = slot_weights.map(|(weights, dweights)| (weights, Shards::new(dweights)));
     let input = input.map(|input| (Shards::new(input.dx), input.write));
@@ -131,6 +133,8 @@ fn slot_gradients(groups: &[GradientGroup], width: usize, dout: SlotRows, rows: 
         let Task { group, slots } = &tasks[i];
         let (group, n_rows) = (&groups[*group], slots.len());
         let own = slots.start * hidden..slots.end * hidden;
+        // All that is written here is the operand of products: rounded at once where they round.
+        let rounded = group.gate.format == Format::RoundedF32;
         // SAFETY: slots of different tasks differ.
         let (gate, up, active) =
             unsafe { (gate.slice(own.clone()), up.slice(own.clone()), active.slice(own)) };
@@ -142,16 +146,17 @@ fn slot_gradients(groups: &[GradientGroup], width: usize, dout: SlotRows, rows: 
                 // SAFETY: as above.
                 Some((weights, dweights)) => unsafe {
                     let dweights = dweights.slice(slots.clone());
-                    back_weighted(&weights[slots.clone()], dactive, gate, up, active, dweights);
+                    let weights = &weights[slots.clone()];
+                    back_weighted(rounded, weights, dactive, gate, up, active, dweights);
                 },
-                None => back(dactive, gate, up, active),
+                None => back(rounded, dactive, gate, up, active),
             }
         });
         if let Some((dx, write)) = &input {
             // SAFETY: as above.
             let out = unsafe { dx.slice(slots.start * width..slots.end * width) }.as_mut_ptr();
             for (data, rhs, write) in [(gate, group.gate, *write), (up, group.up, Write::Add)] {
-                let left = LeftRows { data, width: hidden, listed: None, n_rows };
+                let left = LeftRows { data, width: hidden, listed: None, n_rows, rounded: true };
                 // SAFETY: as above.
                 unsafe { multiply_rows(&left, &[Target { rhs, out, stride: width }], write) };
             }
@@ -196,7 +201,7 @@ fn weight_gradients(
                 let lhs = Lhs::transposed(&dy[own.clone()], hidden);
                 let k_range = k_range.clone();
                 let product = Product { lhs, m: hidden, rhs: packed_x, k_range, out_start };
-                products.push(product.all_rows());
+                products.push(ListedProduct { product, listed: None, rounded: true });
             }
             let (m, out_start) = (dout.width, group.starts[2]);
             let (data, listed) = match dout.rows {
@@ -205,7 +210,7 @@ fn weight_gradients(
             };
             let lhs = Lhs::transposed(data, m);
             let product = Product { lhs, m, rhs: packed_active, k_range, out_start };
-            products.push(ListedProduct { product, listed });
+            products.push(ListedProduct { product, listed, rounded: false });
         }
         run_products(&products, weights.data, weights.write);
     });
@@ -213,21 +218,39 @@ fn weight_gradients(
 
 /// `gate` becomes `dgate`, `up` becomes `dup`, `active` the activation itself; `weight` is that of the slot.
 #[inline(always)]
-fn back_row(weight: f32, dactive: &[f32], gate: &mut [f32], up: &mut [f32], active: &mut [f32]) {
-    let saved = gate.iter_mut().zip(up.iter_mut());
-    for ((&change, (gate, up)), active) in dactive.iter().zip(saved).zip(active) {
-        let (g, u) = (*gate, *up);
+fn back_row<const ROUNDED: bool>(
+    weight: f32,
+    dactive: &[f32],
+    gate: &mut [f32],
+    up: &mut [f32],
+    active: &mut [f32],
+) {
+    let n = dactive.len();
+    let (gate, up, active) = (&mut gate[..n], &mut up[..n], &mut active[..n]);
+    for i in 0..n {
+        let (g, u) = (gate[i], up[i]);
         let sigma = sigmoid(g);
-        let (silu, da) = (g * sigma, weight * change);
-        *active = silu * u;
-        *gate = da * u * sigma * (1.0 + g * (1.0 - sigma));
-        *up = da * silu;
+        let (silu, da) = (g * sigma, weight * dactive[i]);
+        active[i] = silu * u;
+        gate[i] = round::<ROUNDED>(da * u * sigma * (1.0 + g * (1.0 - sigma)));
+        up[i] = round::<ROUNDED>(da * silu);
     }
 }
 
+/// [`round_bf16`] or nothing.
+#[inline(always)]
+fn round<const ROUNDED: bool>(x: f32) -> f32 {
+    if ROUNDED { round_bf16(x) } else { x }
+}
+
 per_isa! {
-    fn back(dactive: &[f32], gate: &mut [f32], up: &mut [f32], active: &mut [f32]) {
-        back_row(1.0, dactive, gate, up, active);
+    /// All rows, whose weights are 1.
+    fn back(rounded: bool, dactive: &[f32], gate: &mut [f32], up: &mut [f32], active: &mut [f32]) {
+        if rounded {
+            back_row::<true>(1.0, dactive, gate, up, active);
+        } else {
+            back_row::<false>(1.0, dactive, gate, up, active);
+        }
     }
 }
 
@@ -235,17 +258,22 @@ per_isa! {
     /// As [`back`] for rows with weights of their own, and the gradients of those weights; `active`
     /// is weighted too.
     fn back_weighted(
-        weights: &[f32], dactive: &[f32], gate: &mut [f32], up: &mut [f32], active: &mut [f32],
-        dweights: &mut [f32],
+        rounded: bool, weights: &[f32], dactive: &[f32], gate: &mut [f32], up: &mut [f32],
+        active: &mut [f32], dweights: &mut [f32],
     ) {
         let hidden = dactive.len() / weights.len().max(1);
-        for (row, (&weight, dweight)) in weights.iter().zip(dweights).enumerate() {
-            let own = row * hidden..(row + 1) * hidden;
+        for row in 0..weights.len() {
+            let (own, weight) = (row * hidden..(row + 1) * hidden, weights[row]);
             let (dactive, active) = (&dactive[own.clone()], &mut active[own.clone()]);
-            back_row(weight, dactive, &mut gate[own.clone()], &mut up[own], active);
-            *dweight = dot(active, dactive);
-            for a in active {
-                *a *= weight;
+            let (gate, up) = (&mut gate[own.clone()], &mut up[own]);
+            if rounded {
+                back_row::<true>(weight, dactive, gate, up, active);
+            } else {
+                back_row::<false>(weight, dactive, gate, up, active);
+            }
+            dweights[row] = dot(active, dactive);
+            for i in 0..hidden {
+                active[i] *= weight;
             }
         }
     }

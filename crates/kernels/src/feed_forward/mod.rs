@@ -18,7 +18,8 @@ mod tests;
 pub use backward::{Gradient, GradientGroup, InputGradient, WeightGradients, backward};
 pub use forward::{Saved, forward};
 
-use crate::matmul::{LeftRows, M_BLOCK, Packed};
+use crate::matmul::{GROUP_ROWS, LeftRows, M_BLOCK, Packed};
+use crate::threads::n_threads;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -52,11 +53,11 @@ impl<'a> SlotRows<'a> {
         match self.rows {
             Some(rows) => {
                 let listed = Some(&rows[slots]);
-                LeftRows { data: self.data, width, listed, n_rows }
+                LeftRows { data: self.data, width, listed, n_rows, rounded: false }
             }
             None => {
                 let data = &self.data[slots.start * width..slots.end * width];
-                LeftRows { data, width, listed: None, n_rows }
+                LeftRows { data, width, listed: None, n_rows, rounded: false }
             }
         }
     }
@@ -78,12 +79,14 @@ struct Task {
     slots: Range<usize>,
 }
 
-/// Cuts groups into blocks of rows.
-fn tasks(slots: impl Iterator<Item = Range<usize>>) -> Vec<Task> {
+/// Cuts groups into blocks of rows: whole ones, or smaller ones where those would leave threads idle.
+fn tasks(slots: impl Iterator<Item = Range<usize>>, n_slots: usize) -> Vec<Task> {
+    let even = n_slots.div_ceil(4 * n_threads()).next_multiple_of(GROUP_ROWS);
+    let block = if n_threads() == 1 { M_BLOCK } else { even.clamp(GROUP_ROWS, M_BLOCK) };
     let mut tasks = Vec::new();
     for (group, slots) in slots.enumerate() {
-        for start in slots.clone().step_by(M_BLOCK) {
-            tasks.push(Task { group, slots: start..(start + M_BLOCK).min(slots.end) });
+        for start in slots.clone().step_by(block) {
+            tasks.push(Task { group, slots: start..(start + block).min(slots.end) });
         }
     }
     tasks

@@ -9,6 +9,9 @@ use std::arch::x86_64::*;
 /// address arithmetic would take turns of the multiply-add units.
 const UNROLL: usize = 4;
 
+/// Columns that lie far apart are asked for this many steps ahead: about the latency of the second cache.
+const PREFETCH_STEPS: usize = 6;
+
 /// Stands for a distance of rows that is known when it runs only.
 const ANY_STRIDE: usize = 0;
 
@@ -128,6 +131,12 @@ unsafe fn rows_f32<const M: usize, const ROW: usize, const STEP: usize>(tile: &T
         let mut sums = load::<M>(tile.out, tile.out_stride, low, high, tile.fresh);
         for _ in 0..tile.k / UNROLL {
             for u in 0..UNROLL {
+                if STEP == ANY_STRIDE {
+                    // Far columns: no prefetcher of the CPU follows them. Past the end it does nothing.
+                    let ahead = a.wrapping_add((u + PREFETCH_STEPS) * k_step);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(M - 1).cast());
+                }
                 step::<M, ROW>(a.add(u * k_step), strides, b.add(u * PANEL), &mut sums);
             }
             (a, b) = (a.add(UNROLL * k_step), b.add(UNROLL * PANEL));

@@ -13,9 +13,13 @@
 mod avx2;
 mod avx512;
 mod pack;
+mod rows;
 mod scalar;
 
+pub(crate) use pack::round_bf16;
 pub use pack::{Format, NO_ROW, Packed, Precision, pack_both_ways};
+pub(crate) use rows::{LeftRows, Target, multiply_rows};
+pub use rows::{multiply_shared, multiply_sum};
 
 use crate::cpu::{Isa, isa};
 use crate::threads::{Shards, n_threads, run};
@@ -97,6 +101,8 @@ pub(crate) struct ListedProduct<'a> {
     pub(crate) product: Product<'a>,
     /// Ascending; none: all rows as they lie.
     pub(crate) listed: Option<&'a [u32]>,
+    /// The left operand is rounded as the format wants already.
+    pub(crate) rounded: bool,
 }
 
 impl<'a> Product<'a> {
@@ -104,7 +110,7 @@ impl<'a> Product<'a> {
     pub(crate) fn all_rows(&self) -> ListedProduct<'a> {
         let Product { lhs, m, rhs, ref k_range, out_start } = *self;
         let product = Product { lhs, m, rhs, k_range: k_range.clone(), out_start };
-        ListedProduct { product, listed: None }
+        ListedProduct { product, listed: None, rounded: false }
     }
 }
 
@@ -129,7 +135,7 @@ pub(crate) fn run_products(products: &[ListedProduct], out: &mut [f32], write: W
 
 fn check(products: &[ListedProduct], out_len: usize) {
     let mut spans: Vec<(usize, usize)> = Vec::with_capacity(products.len());
-    for ListedProduct { product: p, listed } in products {
+    for ListedProduct { product: p, listed, .. } in products {
         let end = p.out_start + p.m * p.rhs.n;
         assert!(end <= out_len, "result ends at {end}, output has {out_len}");
         assert!(p.k_range.end <= p.rhs.k, "k range {:?} of {}", p.k_range, p.rhs.k);
@@ -256,8 +262,9 @@ thread_local! {
 
 /// Safety: `out` points at row `task.rows.start` of the result; the task's rows and columns are its own.
 unsafe fn run_task(listed: &ListedProduct, task: &Task, out: *mut f32, write: Write) {
-    let ListedProduct { product, listed } = listed;
+    let ListedProduct { product, listed, rounded } = listed;
     let rhs = product.rhs;
+    let copied_as = rhs.format.of_left(*rounded);
     let n_rows = task.rows.len();
     if product.k_range.is_empty() && write == Write::Set {
         let columns = task.panels.start * PANEL..(task.panels.end * PANEL).min(rhs.n);
@@ -268,7 +275,7 @@ unsafe fn run_task(listed: &ListedProduct, task: &Task, out: *mut f32, write: Wr
         return;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        let left = pack::layout(&product.lhs, *listed, rhs.format, task.panels.len());
+        let left = pack::layout(&product.lhs, *listed, copied_as, task.panels.len());
         scratch.resize(SCRATCH_LEN, 0.0);
         for k0 in (0..product.k_range.len()).step_by(K_BLOCK) {
             let k = K_BLOCK.min(product.k_range.len() - k0);
@@ -279,7 +286,7 @@ unsafe fn run_task(listed: &ListedProduct, task: &Task, out: *mut f32, write: Wr
                 _ => {
                     let (rows, ks) = (task.rows.clone(), k0..k0 + k);
                     let source = pack::Source { lhs: &product.lhs, listed: *listed };
-                    pack::copy_lhs(&source, left, rows, ks, rhs.format, scratch);
+                    pack::copy_lhs(&source, left, rows, ks, copied_as, scratch);
                     &scratch[..]
                 }
             };
@@ -330,65 +337,6 @@ unsafe fn run_block(
             }
         }
     }
-}
-
-/// Rows of a left operand that one task holds: up to [`M_BLOCK`] of them.
-#[derive(Clone, Copy)]
-pub(crate) struct LeftRows<'a> {
-    /// Rows of `width` elements.
-    pub(crate) data: &'a [f32],
-    pub(crate) width: usize,
-    /// Which rows; none: the first ones.
-    pub(crate) listed: Option<&'a [u32]>,
-    pub(crate) n_rows: usize,
-}
-
-/// A right operand and where its product goes: row `i` at `i * stride`.
-#[derive(Clone, Copy)]
-pub(crate) struct Target<'a> {
-    pub(crate) rhs: &'a Packed,
-    pub(crate) out: *mut f32,
-    pub(crate) stride: usize,
-}
-
-/// The same few rows times several right operands of one format, on the calling thread: the rows are
-/// copied and rounded once for all.
-///
-/// Safety: every target has room for `n_rows` rows of `rhs.n`, which are the caller's alone.
-///
-/// Panics if the left rows leave their matrix or the lengths of sums differ.
-pub(crate) unsafe fn multiply_rows(left: &LeftRows, targets: &[Target], write: Write) {
-    let LeftRows { data, width, listed, n_rows } = *left;
-    let format = targets[0].rhs.format;
-    assert!(n_rows <= M_BLOCK && listed.is_none_or(|rows| rows.len() == n_rows), "rows of a block");
-    assert!(listed.is_some() || data.len() >= n_rows * width, "{n_rows} rows of {width}");
-    assert!(
-        targets.iter().all(|t| t.rhs.k == width && t.rhs.format == format),
-        "targets of rows of {width}"
-    );
-    let lhs = Lhs::rows(data, width);
-    let layout = pack::layout(&lhs, listed, format, 1);
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(SCRATCH_LEN, 0.0);
-        for k0 in (0..width).step_by(K_BLOCK) {
-            let k = K_BLOCK.min(width - k0);
-            let a = match layout {
-                Left::Direct(_) => &data[k0..],
-                _ => {
-                    let source = pack::Source { lhs: &lhs, listed };
-                    pack::copy_lhs(&source, layout, 0..n_rows, k0..k0 + k, format, scratch);
-                    &scratch[..]
-                }
-            };
-            let fresh = write == Write::Set && k0 == 0;
-            let block = Block { a, left: layout, n_rows, k, fresh };
-            for target in targets {
-                let panels = 0..target.rhs.n.div_ceil(PANEL);
-                // SAFETY: the caller's promise.
-                unsafe { run_block(&block, target.rhs, k0, panels, target.out, target.stride) };
-            }
-        }
-    });
 }
 
 /// A group of rows against one panel.

@@ -48,6 +48,11 @@ impl Format {
             Precision::Bf16 => Format::RoundedF32,
         }
     }
+
+    /// How a left operand is copied for a right one of this format; `rounded`: it is rounded already.
+    pub(super) fn of_left(self, rounded: bool) -> Format {
+        if rounded && self == Format::RoundedF32 { Format::F32 } else { self }
+    }
 }
 
 /// f32 of a cache line.
@@ -298,7 +303,7 @@ pub(super) fn bf16_bits(x: f32) -> u16 {
 
 /// `x` rounded to bf16, as f32.
 #[inline(always)]
-pub(super) fn round_bf16(x: f32) -> f32 {
+pub(crate) fn round_bf16(x: f32) -> f32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
     f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xffff_0000 } else { rounded })
