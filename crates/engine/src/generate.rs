@@ -7,7 +7,7 @@ use crate::blocks::{BlockPool, BlockTable};
 use crate::error::Error;
 use crate::rollout::Finish;
 use crate::sampler::{self, History, LogProbs, Sampling};
-use crate::speculate::{Ahead, DraftCounts, Drafting, Lookup, MtpRows, Pace};
+use crate::speculate::{Ahead, DraftCounts, Drafting, Lookup, MtpRows, Pace, Sequence};
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::{CachedRows, Model};
 use fathom_tensor::{Tensor, op};
@@ -234,20 +234,18 @@ impl Session {
         let room = sampling.max_new_tokens - answer.n_drawn - 1;
         let n = drafter.pace.wish().min(room);
         self.reserve(n);
-        let blocks = &self.table.blocks;
+        let (cache, blocks, tokens) = (&self.cache, &self.table.blocks, &self.tokens);
+        let sequence = Sequence { model, cache, blocks, tokens };
         match &mut drafter.lookup {
             Some(lookup) => {
-                lookup.extend(&self.tokens[lookup.len()..]);
+                lookup.extend(&tokens[lookup.len()..]);
                 lookup.draft(n, &mut drafter.drafts);
             }
-            None if n == 0 => {
-                self.module.catch_up_late(model, &self.cache, blocks, &self.tokens);
-            }
+            None if n == 0 => self.module.catch_up_late(&sequence),
             None => {
                 let n_drawn = answer.n_drawn as u64;
                 let ahead = Ahead { sampling, history: &answer.history, n_drawn };
-                let drafts = &mut drafter.drafts;
-                self.module.draft(model, &self.cache, blocks, &self.tokens, n, &ahead, drafts);
+                self.module.draft(&sequence, n, &ahead, &mut drafter.drafts);
             }
         }
     }
@@ -276,8 +274,8 @@ impl Session {
             let hidden = self.feed(model, n_before);
             if with_module {
                 self.module.push(hidden.data());
-                let blocks = &self.table.blocks;
-                self.module.catch_up(model, &self.cache, blocks, &self.tokens);
+                let (cache, blocks, tokens) = (&self.cache, &self.table.blocks, &self.tokens);
+                self.module.catch_up(&Sequence { model, cache, blocks, tokens });
             }
             if at * PREFILL_ROWS + piece.len() == rest.len() {
                 let last = (piece.len() - 1) * hidden.width();

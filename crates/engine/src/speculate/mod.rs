@@ -18,7 +18,7 @@ mod pace;
 mod tests;
 
 pub(crate) use lookup::Lookup;
-pub(crate) use mtp::{Ahead, MtpRows};
+pub(crate) use mtp::{Ahead, MtpRows, Sequence};
 pub(crate) use pace::Pace;
 
 use crate::error::Error;
