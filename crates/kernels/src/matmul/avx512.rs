@@ -12,6 +12,9 @@ const UNROLL: usize = 4;
 /// Columns that lie far apart are asked for this many steps ahead: about the latency of the second cache.
 const PREFETCH_STEPS: usize = 6;
 
+/// Rows of the panel that are asked for ahead: the prefetcher of the CPU stops at every page.
+const PREFETCH_PANEL: usize = 24;
+
 /// Stands for a distance of rows that is known when it runs only.
 const ANY_STRIDE: usize = 0;
 
@@ -137,6 +140,9 @@ unsafe fn rows_f32<const M: usize, const ROW: usize, const STEP: usize>(tile: &T
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(M - 1).cast());
                 }
+                let ahead = b.wrapping_add((u + PREFETCH_PANEL) * PANEL);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
                 step::<M, ROW>(a.add(u * k_step), strides, b.add(u * PANEL), &mut sums);
             }
             (a, b) = (a.add(UNROLL * k_step), b.add(UNROLL * PANEL));

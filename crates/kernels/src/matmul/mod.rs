@@ -230,6 +230,17 @@ const SCRATCH_LEN: usize = M_BLOCK.div_ceil(GROUP_ROWS)
     };
 
 impl Left {
+    /// Rows of a tile, and elements from one tile to the next, for `n_rows` of them. Where rows lie on
+    /// their own they are dealt evenly: 16 rows are 8 and 8, not 14 and 2, whose chains are too few.
+    fn groups(self, n_rows: usize) -> (usize, usize) {
+        let height = n_rows.div_ceil(n_rows.div_ceil(GROUP_ROWS).max(1)).max(1);
+        match self {
+            Left::Direct(stride) => (height, height * stride),
+            Left::Rows => (height, height * ROW_STRIDE),
+            Left::DirectColumns(_) | Left::Columns => (GROUP_ROWS, self.group_len()),
+        }
+    }
+
     /// Elements from one group to the next.
     fn group_len(self) -> usize {
         match self {
@@ -321,13 +332,14 @@ unsafe fn run_block(
     out_stride: usize,
 ) {
     let Block { a, left, n_rows, k, fresh } = *block;
+    let (height, group_len) = left.groups(n_rows);
     for panel in panels {
         let b = rhs.panel(panel, k0, k);
         let column = panel * PANEL;
         let n = PANEL.min(rhs.n - column);
-        for first in (0..n_rows).step_by(GROUP_ROWS) {
-            let a = &a[first / GROUP_ROWS * left.group_len()..];
-            let rows = GROUP_ROWS.min(n_rows - first);
+        for first in (0..n_rows).step_by(height) {
+            let a = &a[first / height * group_len..];
+            let rows = height.min(n_rows - first);
             // SAFETY: the caller's promise; columns `column .. column + n` are among those.
             unsafe {
                 let out = out.add(first * out_stride + column);
