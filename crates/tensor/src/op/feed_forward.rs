@@ -23,8 +23,8 @@ pub fn feed_forward<'w>(tape: &Tape<'w>, x: &Tensor, block: Expert<'w>) -> Tenso
     }
     let (n, width, n_out) = (x.n_rows(), x.width(), block.down_proj.n_out());
     let rows = SlotRows { data: x.data(), width, rows: None };
-    let slots = [0..n];
-    let (out, saved) = run_forward(tape, rows, &slots, &[block]);
+    let all = 0..n;
+    let (out, saved) = run_forward(tape, rows, std::slice::from_ref(&all), &[block]);
     let x = x.clone();
     tape.output(out, &[n, n_out], |node| {
         move |backward| {
@@ -36,7 +36,8 @@ pub fn feed_forward<'w>(tape: &Tape<'w>, x: &Tensor, block: Expert<'w>) -> Tenso
             let (gate, up) = (&mut gate[..], &mut up[..]);
             let gradient = Gradient { x: rows, dout, gate, up, weights: None };
             let input = sum.as_mut().map(|(dx, write)| InputGradient { dx, write: *write });
-            run_backward(&slots, &[block], gradient, input, backward.gradients);
+            let slots = std::slice::from_ref(&all);
+            run_backward(slots, &[block], gradient, input, backward.gradients);
             if let Some((dx, _)) = sum {
                 backward.give(x.node, dx);
             }
