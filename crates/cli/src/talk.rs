@@ -1,5 +1,6 @@
 //! Talking with a model: finding it, prompting it, showing what it says.
 
+pub(crate) mod caching;
 pub(crate) mod chat;
 pub(crate) mod drafting;
 mod generation;

@@ -11,7 +11,7 @@ use fathom_kernels::quant::Format;
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::cost::{AttentionForm, attention_flops_per_token, linear_flops_per_token};
 use fathom_model::names::Role;
-use fathom_model::{CachedRows, Model, Rows};
+use fathom_model::{CachedRows, Model, RowKind, Rows};
 use fathom_tensor::random::Random;
 use fathom_tensor::{Buffer, Tape, Tensor, Weight, op};
 use std::cell::RefCell;
@@ -139,7 +139,9 @@ impl<'m> Runner<'m> {
         let mut from = 0;
         for part in parts {
             let table = &self.tables[part.sequence];
-            rows.push(&table.blocks, table.n_tokens, &tokens[from..from + part.n_tokens]);
+            let kind = if part.n_tokens > 1 { RowKind::Prompt } else { RowKind::Answer };
+            let tokens = &tokens[from..from + part.n_tokens];
+            rows.push_as(kind, &table.blocks, table.n_tokens, tokens);
             from += part.n_tokens;
             if part.ends {
                 ends.push(from - 1);

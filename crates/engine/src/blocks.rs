@@ -81,7 +81,7 @@ impl BlockPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fathom_model::cache::{CacheForm, CacheSpec, CacheType};
+    use fathom_model::cache::{CacheForm, CacheSpec, CacheType, Prefill};
 
     fn cache() -> RefCell<KvCache> {
         let form = CacheForm::Expanded;
@@ -93,6 +93,7 @@ mod tests {
             v_dim: 2,
             form,
             cache_type: CacheType::F32,
+            prefill: Prefill::Absorbed,
         }))
     }
 

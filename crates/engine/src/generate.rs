@@ -9,7 +9,7 @@ use crate::rollout::Finish;
 use crate::sampler::{self, History, LogProbs, Sampling};
 use crate::speculate::{Ahead, DraftCounts, Drafting, Lookup, MtpRows, Pace, Sequence};
 use fathom_model::cache::{CacheSpec, KvCache};
-use fathom_model::{CachedRows, Model};
+use fathom_model::{CachedRows, Model, RowKind};
 use fathom_tensor::{Tensor, op};
 use std::cell::RefCell;
 use std::time::Instant;
@@ -198,7 +198,7 @@ impl Session {
             self.tokens.extend_from_slice(&drafter.drafts);
         }
         let n_rows = self.tokens.len() - n_before;
-        let hidden = self.feed(model, n_before);
+        let hidden = self.feed(model, RowKind::Answer, n_before);
         self.score(model, hidden.data(), n_rows);
         let seconds = start.elapsed().as_secs_f64();
 
@@ -271,7 +271,7 @@ impl Session {
         for (at, piece) in rest.chunks(PREFILL_ROWS).enumerate() {
             let n_before = self.tokens.len();
             self.tokens.extend_from_slice(piece);
-            let hidden = self.feed(model, n_before);
+            let hidden = self.feed(model, RowKind::Prompt, n_before);
             if with_module {
                 self.module.push(hidden.data());
                 let (cache, blocks, tokens) = (&self.cache, &self.table.blocks, &self.tokens);
@@ -285,10 +285,10 @@ impl Session {
     }
 
     /// Runs the tokens from `n_cached` on; their hidden states [n, D].
-    fn feed(&mut self, model: &Model, n_cached: usize) -> Tensor {
+    fn feed(&mut self, model: &Model, kind: RowKind, n_cached: usize) -> Tensor {
         self.reserve(0);
         let mut rows = CachedRows::default();
-        rows.push(&self.table.blocks, n_cached, &self.tokens[n_cached..]);
+        rows.push_as(kind, &self.table.blocks, n_cached, &self.tokens[n_cached..]);
         let hidden = model.hidden_cached(&rows, &self.cache);
         self.table.n_tokens = self.tokens.len();
         hidden

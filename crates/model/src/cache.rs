@@ -15,6 +15,18 @@ pub enum CacheForm {
     Expanded,
 }
 
+/// How rows of a prompt attend over a latent cache. Other rows, and other caches, know one way only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefill {
+    /// As all other rows: queries move into the latent space.
+    #[default]
+    Absorbed,
+    /// Keys and values of all heads are made anew from the cached latents, a chunk at a time, and never
+    /// cached: a third of the arithmetic per key. Equal in exact arithmetic, different in bits; so
+    /// what a row computes depends on whether it was read as prompt.
+    Expanded,
+}
+
 /// Width of a cached token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheSpec {
@@ -32,12 +44,15 @@ pub struct CacheSpec {
     pub form: CacheForm,
     /// How the numbers are held.
     pub cache_type: CacheType,
+    /// How rows of prompts attend over a latent cache.
+    pub prefill: Prefill,
 }
 
 impl CacheSpec {
     /// The cache of `config` in the given form, in f32, without room for MTP modules.
     pub fn new(config: &Config, form: CacheForm) -> Self {
-        let (n_layers, cache_type) = (config.num_hidden_layers, CacheType::F32);
+        let n_layers = config.num_hidden_layers;
+        let (cache_type, prefill) = (CacheType::F32, Prefill::Absorbed);
         match (config.attention(), form) {
             (Attention::Mla { kv_lora_rank, qk_rope_head_dim, .. }, CacheForm::Latent) => {
                 let qk_dim = kv_lora_rank + qk_rope_head_dim;
@@ -49,6 +64,7 @@ impl CacheSpec {
                     v_dim: kv_lora_rank,
                     form,
                     cache_type,
+                    prefill,
                 }
             }
             (Attention::Mla { num_attention_heads, .. }, CacheForm::Expanded) => CacheSpec {
@@ -59,6 +75,7 @@ impl CacheSpec {
                 v_dim: config.v_dim(),
                 form,
                 cache_type,
+                prefill,
             },
             (Attention::Gqa { num_key_value_heads, head_dim, .. }, _) => CacheSpec {
                 n_layers,
@@ -68,6 +85,7 @@ impl CacheSpec {
                 v_dim: head_dim,
                 form: CacheForm::Expanded,
                 cache_type,
+                prefill,
             },
         }
     }
@@ -81,6 +99,11 @@ impl CacheSpec {
     /// stored; a row's bits depend on that, and on nothing else that they did not depend on before.
     pub fn with_type(self, cache_type: CacheType) -> Self {
         CacheSpec { cache_type, ..self }
+    }
+
+    /// The same with another way to read prompts.
+    pub fn with_prefill(self, prefill: Prefill) -> Self {
+        CacheSpec { prefill, ..self }
     }
 
     /// Bytes per block over all layers.

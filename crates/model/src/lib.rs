@@ -31,5 +31,5 @@ pub use fathom_tensor::Precision;
 pub use files::read_config;
 pub use load::{LoadOptions, Loaded, Source, requantized_format};
 pub use model::{Forward, Model};
-pub use rows::{CachedRows, PackedRows, Rows};
+pub use rows::{CachedRows, PackedRows, RowKind, Rows};
 pub use stand_in::write_stand_in;

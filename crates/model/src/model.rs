@@ -4,7 +4,7 @@
 //! from outside. Training, scoring, rollout and serving call the same [`Model::forward`].
 
 use crate::cache::{CacheForm, CacheSpec, KvCache};
-use crate::config::{Attention, Config, RopeLayout, RopeScaling, ScaleFmt};
+use crate::config::{Config, RopeLayout, RopeScaling, ScaleFmt};
 use crate::layer::{Block, Mtp, Pass};
 use crate::names::{Role, TensorSpec};
 use crate::residency::Residency;
@@ -187,19 +187,9 @@ impl Model {
         let n_mtp_layers = self.mtp.len().min(1);
         let spec = CacheSpec { n_mtp_layers, ..CacheSpec::new(&self.config, form) };
         if spec.form == CacheForm::Latent {
-            let Attention::Mla { num_attention_heads, qk_nope_head_dim, v_head_dim, .. } =
-                self.config.attention()
-            else {
-                unreachable!("only MLA has a latent cache");
-            };
             let of_modules = self.mtp.iter_mut().take(n_mtp_layers).map(|mtp| &mut mtp.block);
             for layer in self.layers.iter_mut().chain(of_modules) {
-                layer.absorb(
-                    &self.weights,
-                    num_attention_heads,
-                    (qk_nope_head_dim, v_head_dim),
-                    precision,
-                );
+                layer.absorb(precision);
             }
         }
         spec

@@ -46,6 +46,15 @@ impl PackedRows {
     }
 }
 
+/// What the rows of a sequence are to a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// Text that is read; see [`crate::cache::Prefill`].
+    Prompt,
+    /// Text that is written, or guessed at.
+    Answer,
+}
+
 /// New rows of sequences whose earlier rows are in a cache. Used for prefill and decode.
 #[derive(Default)]
 pub struct CachedRows<'a> {
@@ -55,11 +64,19 @@ pub struct CachedRows<'a> {
     pub positions: Vec<u32>,
     /// Rows of each sequence, with its block table and the length of its past.
     pub segments: Vec<CachedSegment<'a>>,
+    /// What the rows of each sequence are.
+    pub kinds: Vec<RowKind>,
 }
 
 impl<'a> CachedRows<'a> {
     /// Appends the next `tokens` of a sequence with `past` cached tokens; `blocks` has room for them.
     pub fn push(&mut self, blocks: &'a [u32], past: usize, tokens: &[u32]) {
+        self.push_as(RowKind::Answer, blocks, past, tokens);
+    }
+
+    /// [`CachedRows::push`] of rows of the given kind.
+    pub fn push_as(&mut self, kind: RowKind, blocks: &'a [u32], past: usize, tokens: &[u32]) {
+        self.kinds.push(kind);
         let rows = self.tokens.len()..self.tokens.len() + tokens.len();
         self.tokens.extend_from_slice(tokens);
         self.positions.extend(past as u32..(past + tokens.len()) as u32);

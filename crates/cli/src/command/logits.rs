@@ -5,6 +5,7 @@ use super::{Dtype, Machine};
 use crate::failure::Failure;
 use crate::opened::{Holding, Opened};
 use crate::output::to_stdout;
+use crate::talk::caching::CacheType;
 use crate::talk::source::Missing;
 use fathom_engine::{GenerateRequest, Sampling, Session};
 use fathom_kernels::cross_entropy;
@@ -51,6 +52,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
 
+    /// Type of the numbers in the key/value cache that `--greedy` draws over
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    cache_type: CacheType,
+
     #[command(flatten)]
     holding: Holding,
 
@@ -92,8 +97,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let ids = ids(&args, &tokenizer)?;
     let mut model = opened.load(&args.holding, args.mtp)?.model;
     check(&args, &model, &ids)?;
-    // The expanded cache computes the bits of an uncached pass.
+    // The expanded cache in f32 computes the bits of an uncached pass.
     let cache = model.pack_for_cache(args.dtype.into(), CacheForm::Expanded);
+    let cache = cache.with_type(args.cache_type.into());
     let rows = PackedRows::sequence(&ids);
     let hidden = model.hidden(&rows);
     let logits = op::logits(&hidden, model.head());

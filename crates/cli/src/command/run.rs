@@ -5,13 +5,14 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::opened::{Holding, Opened};
 use crate::output::{json_to_stdout, program, to_stderr};
+use crate::talk::caching::Caching;
 use crate::talk::chat::{Chat, cost, stream};
 use crate::talk::drafting::{self, Drafts};
 use crate::talk::hole::{Hole, MAX_MIDDLE_TOKENS, Place};
 use crate::talk::screen::{Screen, Think};
 use crate::talk::settings::{self, Settings};
 use crate::talk::source::Missing;
-use crate::talk::speaker::{Ended, Layout, Speaker};
+use crate::talk::speaker::{Ended, How, Layout, Speaker};
 use crate::terminal::Style;
 use fathom_text::{ChatFormat, Message, Tokenizer};
 use serde_json::json;
@@ -68,6 +69,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     holding: Holding,
+
+    #[command(flatten)]
+    caching: Caching,
 
     #[command(flatten)]
     drafts: Drafts,
@@ -164,9 +168,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     settings.n_top_log_probs = args.logprobs.map(usize::from);
     let drafting = args.drafts.for_model(&opened, &args.holding)?;
     let start = Instant::now();
-    let (holding, precision) = (&args.holding, args.dtype.into());
-    let mut speaker =
-        Speaker::open(&opened, tokenizer, holding, layout, precision, drafting, stop_ids)?;
+    let (holding, precision, caching) = (&args.holding, args.dtype.into(), args.caching);
+    let how = How { holding, precision, drafting, caching };
+    let mut speaker = Speaker::open(&opened, tokenizer, how, layout, stop_ids)?;
     let loaded_s = (opening + start.elapsed()).as_secs_f64();
     let asked = match plan {
         Plan::Chat => return chat(&args, opened.label(), speaker, settings),

@@ -1,5 +1,6 @@
 //! A loaded model that answers: prompt in, tokens out, with the time it took.
 
+use super::caching::Caching;
 use super::scored::Scored;
 use super::settings::Settings;
 use crate::failure::Failure;
@@ -152,6 +153,14 @@ impl Turn {
     }
 }
 
+/// How a model is held and computed.
+pub(crate) struct How<'a> {
+    pub(crate) holding: &'a Holding,
+    pub(crate) precision: Precision,
+    pub(crate) drafting: Drafting,
+    pub(crate) caching: Caching,
+}
+
 /// A model that can be talked with.
 pub(crate) struct Speaker {
     pub(crate) voice: Voice,
@@ -175,17 +184,16 @@ pub(crate) struct Voice {
 }
 
 impl Speaker {
-    /// Loads a model, with its MTP module if `drafting` needs it. `stop_ids` come from its
+    /// Loads a model, with its MTP module if drafting needs it. `stop_ids` come from its
     /// `generation_config.json`.
     pub(crate) fn open(
         opened: &Opened,
         tokenizer: Tokenizer,
-        holding: &Holding,
+        how: How,
         layout: Layout,
-        precision: Precision,
-        drafting: Drafting,
         stop_ids: Vec<u32>,
     ) -> Result<Speaker, Failure> {
+        let How { holding, precision, drafting, caching } = how;
         let with_module = matches!(drafting, Drafting::Mtp { .. });
         let mut model = opened.load(holding, with_module)?.model;
         if tokenizer.vocab_size() > model.config.vocab_size {
@@ -196,7 +204,7 @@ impl Speaker {
                 model.config.vocab_size
             )));
         }
-        let cache = model.pack_for_cache(precision, CacheForm::Latent);
+        let cache = caching.of(model.pack_for_cache(precision, CacheForm::Latent))?;
         if with_module {
             model.lighten_mtp();
         }

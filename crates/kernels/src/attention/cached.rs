@@ -109,7 +109,7 @@ struct CachedRow<'a> {
 
 /// Rows over keys and values of several heads. A list is some rows and the query heads of one
 /// key/value head.
-struct HeadRows<'a> {
+pub(super) struct HeadRows<'a> {
     call: &'a Call<'a>,
     rows: Vec<CachedRow<'a>>,
     /// Rows of a list.
@@ -131,7 +131,7 @@ thread_local! {
 }
 
 impl<'a> HeadRows<'a> {
-    fn new(call: &'a Call, segments: &[CachedSegment<'a>]) -> Self {
+    pub(super) fn new(call: &'a Call, segments: &[CachedSegment<'a>]) -> Self {
         let mut rows: Vec<CachedRow> = Vec::new();
         for segment in segments {
             rows.extend(segment.rows.clone().enumerate().map(|(i, row)| CachedRow {

@@ -12,8 +12,10 @@
 //!
 //! Letters: N rows, H query heads, K key/value heads, D `qk_dim`, V `v_dim`.
 
+pub mod absorb;
 mod backward;
 mod cached;
+mod chunked;
 mod dots;
 mod forward;
 mod grad_tile;
@@ -31,6 +33,7 @@ mod tile;
 
 pub use backward::backward;
 pub use cached::{CachedSegment, forward_cached};
+pub use chunked::forward_chunked;
 pub use forward::forward;
 pub use paged::{CacheType, PagedKv};
 

@@ -6,10 +6,11 @@
 //! Numbers are held in f32 or in half precision. Half precision is rounded once, to nearest, when a
 //! token is written; whoever reads it widens it, which is exact.
 
-use super::BLOCK_TOKENS;
 use super::lanes::{Lines, Number};
-use crate::convert::f32_to_f16;
+use super::{BLOCK_TOKENS, Heads};
+use crate::convert::{f16_to_f32_slice, f32_to_f16};
 use crate::threads::{self, Shards};
+use std::ops::Range;
 
 /// How a cache holds its numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +133,38 @@ impl PagedKv {
             CacheType::F32 => self.write_as(places, k, v, |x| x),
             CacheType::F16 => self.write_as(places, k, v, f32_to_f16),
         }
+    }
+
+    /// Latent rows `keys` of the sequence that lists `blocks`, in f32: out [n, D].
+    ///
+    /// Panics if the cache is not latent, a block does not exist, or a length does not fit.
+    pub fn read_latents(&self, blocks: &[u32], keys: Range<usize>, out: &mut [f32]) {
+        assert!(self.latent, "only latent caches have rows");
+        assert_eq!(out.len(), keys.len() * self.qk_dim, "out [{}, D]", keys.len());
+        let stride = pad(self.qk_dim);
+        threads::run_chunks(out, self.qk_dim * BLOCK_TOKENS, |at, out| {
+            for (i, out) in out.chunks_exact_mut(self.qk_dim).enumerate() {
+                let key = keys.start + at * BLOCK_TOKENS + i;
+                let block = self.existing(blocks[key / BLOCK_TOKENS]) as u32;
+                let start = key % BLOCK_TOKENS * stride;
+                match self.cache_type {
+                    CacheType::F32 => {
+                        out.copy_from_slice(&self.keys(block, 0)[start..start + self.qk_dim]);
+                    }
+                    CacheType::F16 => {
+                        let row = &self.keys(block, 0)[start..start + self.qk_dim];
+                        f16_to_f32_slice(row, out);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Whether this is a cache in f32 for such heads.
+    pub(super) fn holds(&self, heads: &Heads) -> bool {
+        let dims = (self.n_kv_heads, self.qk_dim, self.v_dim);
+        let same = dims == (heads.n_kv_heads, heads.qk_dim, heads.v_dim);
+        same && !self.latent && self.cache_type == CacheType::F32
     }
 
     fn write_as<T: Number + Send>(

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Blocks of a part: 256 keys. Short enough that a few thousand keys occupy many cores, long enough
 /// that states are small beside the keys they come from.
-const PART_BLOCKS: usize = 4;
+pub(super) const PART_BLOCKS: usize = 4;
 
 /// Memory that states of parts may take before they are merged, in numbers: 64 MiB.
 const MOST_STATES: usize = 1 << 24;
@@ -82,6 +82,68 @@ pub(super) fn walk(walker: &impl Walk, v_pad: usize) {
     }
 }
 
+/// Walks all lists over the parts in `blocks`, whole parts; `memory` keeps their states from chunk to
+/// chunk. Lists that end here are finished.
+pub(super) fn walk_chunk(
+    walker: &impl Walk,
+    v_pad: usize,
+    blocks: Range<usize>,
+    memory: &mut Lines,
+) {
+    let mut at = 0;
+    let starts: Vec<usize> = (0..walker.n_lists())
+        .map(|list| {
+            let start = at;
+            at += Running::len(walker.size(list).0, v_pad);
+            start
+        })
+        .collect();
+    let memory = Shards::new(memory.room(at));
+    threads::run(walker.n_lists(), |list| {
+        let (n, n_keys) = walker.size(list);
+        let n_blocks = n_keys.div_ceil(BLOCK_TOKENS);
+        let range = starts[list]..starts[list] + Running::len(n, v_pad);
+        // SAFETY: every list has a state of its own, with room for `n` queries.
+        unsafe {
+            let total = Running::within(memory.slice(range), n, v_pad);
+            if blocks.start == 0 {
+                total.begin(n, v_pad);
+            }
+            STATES.with_borrow_mut(|states| {
+                let [_, part] = states.states(n, v_pad);
+                let here = blocks.start..blocks.end.min(n_blocks);
+                take_parts(walker, list, here, [total, part], (n, v_pad));
+            });
+            if blocks.contains(&(n_blocks - 1)) {
+                walker.finish(list, total);
+            }
+        }
+    });
+}
+
+/// Takes the parts in `blocks` into the state `total` over the keys before. Safety: both states have
+/// room for the list.
+unsafe fn take_parts(
+    walker: &impl Walk,
+    list: usize,
+    blocks: Range<usize>,
+    [total, part]: [Running; 2],
+    (n, v_pad): (usize, usize),
+) {
+    for blocks in parts(blocks.end).skip(blocks.start / PART_BLOCKS) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if blocks.start == 0 {
+                walker.attend(list, blocks, total);
+            } else {
+                part.begin(n, v_pad);
+                walker.attend(list, blocks.clone(), part);
+                walker.merge(list, blocks.start * BLOCK_TOKENS, total, part);
+            }
+        }
+    }
+}
+
 /// All parts of one list, one after the other.
 fn whole(walker: &impl Walk, list: usize, v_pad: usize) {
     let (n, n_keys) = walker.size(list);
@@ -90,15 +152,8 @@ fn whole(walker: &impl Walk, list: usize, v_pad: usize) {
         // SAFETY: both states have room for `n` queries.
         unsafe {
             total.begin(n, v_pad);
-            for blocks in parts(n_keys.div_ceil(BLOCK_TOKENS)) {
-                if blocks.start == 0 {
-                    walker.attend(list, blocks, total);
-                } else {
-                    part.begin(n, v_pad);
-                    walker.attend(list, blocks.clone(), part);
-                    walker.merge(list, blocks.start * BLOCK_TOKENS, total, part);
-                }
-            }
+            let blocks = 0..n_keys.div_ceil(BLOCK_TOKENS);
+            take_parts(walker, list, blocks, [total, part], (n, v_pad));
             walker.finish(list, total);
         }
     });

@@ -606,3 +606,88 @@ fn segments_that_own_one_row_are_refused() {
     case(heads(1, 1, 4, 4), 8)
         .forward(Isa::Scalar, &[Segment::document(0..4), Segment::document(3..8)]);
 }
+
+/// Weights, queries and contexts of a few heads.
+fn absorbed_case(n: usize, rank: usize) -> (absorb::HeadWeights<'static>, Vec<f32>, Vec<f32>) {
+    let (n_heads, d_nope, d_v) = (3, 33, 21);
+    let values = noise(1, n_heads * (d_nope + d_v) * rank).leak();
+    let weights = absorb::Weights::Dense(values);
+    let weights = absorb::HeadWeights { weights, n_heads, d_nope, d_v, rank, bf16: false };
+    (weights, noise(2, n * n_heads * (d_nope + 8)), noise(3, n * n_heads * rank))
+}
+
+/// Both products: moved queries, values.
+fn absorbed(weights: &absorb::HeadWeights, q: &[f32], context: &[f32]) -> [Vec<f32>; 2] {
+    let n = context.len() / (weights.n_heads * weights.rank);
+    let mut moved = vec![f32::NAN; n * weights.n_heads * (weights.rank + 8)];
+    let mut values = vec![f32::NAN; n * weights.n_heads * weights.d_v];
+    absorb::absorb_queries(weights, 8, q, &mut moved);
+    absorb::context_values(weights, context, &mut values);
+    [moved, values]
+}
+
+#[test]
+fn per_head_products_meet_their_definition_alone_and_together() {
+    for rank in [32, 40] {
+        let n = 70;
+        let (weights, q, context) = absorbed_case(n, rank);
+        let absorb::Weights::Dense(w) = weights.weights else { unreachable!() };
+        let [moved, values] = absorbed(&weights, &q, &context);
+        let (mut want_moved, mut want_values) = (vec![], vec![]);
+        for (row, head) in (0..n).flat_map(|row| (0..3).map(move |head| (row, head))) {
+            let q = &q[(row * 3 + head) * 41..][..41];
+            let context = &context[(row * 3 + head) * rank..][..rank];
+            let at = |i: usize, k: usize| w[(head * 54 + i) * rank + k] as f64;
+            want_moved
+                .extend((0..rank).map(|k| (0..33).map(|d| q[d] as f64 * at(d, k)).sum::<f64>()));
+            want_moved.extend(q[33..].iter().map(|&x| x as f64));
+            want_values.extend(
+                (0..21).map(|v| (0..rank).map(|k| context[k] as f64 * at(33 + v, k)).sum::<f64>()),
+            );
+        }
+        near(&moved, &want_moved, 3e-6, "moved");
+        near(&values, &want_values, 3e-6, "values");
+        for rows in [0..1, 5..9, 10..19, 69..70] {
+            let q = &q[rows.start * 123..rows.end * 123];
+            let context = &context[rows.start * 3 * rank..rows.end * 3 * rank];
+            let [some_moved, some_values] = absorbed(&weights, q, context);
+            let of = |x: &[f32]| bits(&x[rows.start * x.len() / n..rows.end * x.len() / n]);
+            assert_eq!(bits(&some_moved), of(&moved), "{rows:?}");
+            assert_eq!(bits(&some_values), of(&values), "{rows:?}");
+        }
+    }
+}
+
+#[test]
+fn stored_per_head_weights_have_the_bits_of_their_widened_values() {
+    use crate::quant::Format;
+    use crate::stored::Matrix;
+    let (weights, q, context) = absorbed_case(20, 32);
+    let absorb::Weights::Dense(w) = weights.weights else { unreachable!() };
+    for format in [Format::Q8_0, Format::Bf16, Format::Q4_0] {
+        let matrix = Matrix::from_f32(w, 3 * 54, 32, format).unwrap();
+        let widened = matrix.to_f32();
+        let stored = absorb::HeadWeights { weights: absorb::Weights::Stored(&matrix), ..weights };
+        let dense = absorb::HeadWeights { weights: absorb::Weights::Dense(&widened), ..weights };
+        let (a, b) = (absorbed(&stored, &q, &context), absorbed(&dense, &q, &context));
+        (0..2).for_each(|i| assert_eq!(bits(&a[i]), bits(&b[i]), "{format:?}"));
+    }
+}
+
+#[test]
+fn keys_made_chunk_by_chunk_give_the_bits_of_the_whole_sequence() {
+    let h = heads(3, 3, 24, 16);
+    let n = 1100;
+    let case = case(h, n);
+    let (want, _) = case.forward(cpu().isa, &[Segment::document(0..n)]);
+    for past in [0, 1023, 1024, 1090] {
+        let q = &case.q[past * 72..];
+        let mut out = vec![f32::NAN; (n - past) * 48];
+        forward_chunked(&h, past, q, &mut out, |keys, places, cache| {
+            let (k, v) =
+                (&case.k[keys.start * 72..keys.end * 72], &case.v[keys.start * 48..keys.end * 48]);
+            cache.write_rows(places, k, v);
+        });
+        assert_eq!(bits(&out), bits(&want[past * 48..]), "{past}");
+    }
+}

@@ -185,7 +185,7 @@ unsafe fn attend_queries<V: Lanes, E: Element>(
 
 /// Rows of the next tile where `left` are left: no tile of one row after a full one.
 #[inline(always)]
-fn tile_rows(left: usize) -> usize {
+pub(super) fn tile_rows(left: usize) -> usize {
     match left {
         0..=4 => left,
         5 => 3,

@@ -10,8 +10,8 @@ use super::{AttentionForm, cache_bytes_per_token, forward_flops_per_token, param
 use crate::config::Config;
 use fathom_kernels::quant::Format;
 
-/// Bytes of a cached value here: caches are held in f32.
-pub const CACHE_ELEMENT_BYTES: u64 = 4;
+/// Bytes of a cached value here: caches are held in f16, unless `--cache-type f32` asks for more.
+pub const CACHE_ELEMENT_BYTES: u64 = 2;
 /// Tokens of a prompt that are computed at once.
 pub const PREFILL_CHUNK_TOKENS: u64 = 512;
 /// f32 weights, gradients and the two moments of AdamW, per parameter.
@@ -252,12 +252,12 @@ mod tests {
         let expected = WeightBytes { embedding: 128, every_token: 4 * 148, routed: 384, mtp: 0 };
         assert_eq!(plan.weights, expected);
         // Two heads of 2 for keys and values, 5 positions.
-        assert_eq!(plan.cache_bytes, 4 * 8 * 5);
+        assert_eq!(plan.cache_bytes, 2 * 8 * 5);
         assert_eq!(plan.scratch_bytes, 4 * (512 * (16 + 2 * 8 + 3 * 4) + 8));
         assert_eq!(plan.fit, Fit::InMemory);
-        assert_eq!(plan.read_bytes_per_step, 592 + 96 + 160);
+        assert_eq!(plan.read_bytes_per_step, 592 + 96 + 80);
         assert_eq!((plan.disk_bytes_per_step, plan.bound), (0, Bound::Memory));
-        assert!((plan.max_tokens_per_s - 100.0 / 848.0).abs() < 1e-12);
+        assert!((plan.max_tokens_per_s - 100.0 / 768.0).abs() < 1e-12);
         // Matrices a token meets: attention 64, router 16, two MLPs of 24, head 32; scores 5 x 8.
         assert_eq!(plan.flops_per_step, 2 * (160 + 5 * 8));
     }

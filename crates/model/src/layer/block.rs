@@ -1,8 +1,7 @@
 //! One decoder layer: attention and feed-forward, each behind a norm and a residual connection.
 
-use super::mla::Absorbed;
 use super::{Gqa, Mla, Mlp, Moe, Pass};
-use fathom_tensor::{Precision, Tensor, Weight, op};
+use fathom_tensor::{Precision, Tensor, op};
 
 /// Attention of either kind.
 pub enum AttentionKind {
@@ -29,17 +28,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Makes the per-head operands that the absorbed form of MLA reads.
-    pub(crate) fn absorb(
-        &mut self,
-        weights: &[Weight],
-        n_heads: usize,
-        (d_nope, d_v): (usize, usize),
-        precision: Precision,
-    ) {
+    /// Prepares MLA for its absorbed form in the given precision.
+    pub(crate) fn absorb(&mut self, precision: Precision) {
         if let AttentionKind::Mla(mla) = &mut self.attention {
-            mla.absorbed =
-                Some(Absorbed::new(&weights[mla.kv_b_proj], n_heads, d_nope, d_v, precision));
+            mla.absorbed = Some(precision);
         }
     }
 

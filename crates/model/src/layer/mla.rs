@@ -5,12 +5,13 @@
 //! Letters: H heads, r `kv_lora_rank`, Dn `qk_nope_head_dim`, Dr `qk_rope_head_dim`, Dv `v_head_dim`.
 
 use super::Pass;
-use super::attention::{attend, attend_cached, store};
-use crate::cache::CacheForm;
-use crate::rows::Rows;
-use fathom_kernels::attention::Heads;
-use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Product, Write, matmul_batch};
-use fathom_tensor::{Buffer, Tensor, Weight, op};
+use super::attention::{attend, store};
+use crate::cache::{CacheForm, Prefill};
+use crate::config::Config;
+use crate::rows::{RowKind, Rows};
+use fathom_kernels::attention::absorb::{HeadWeights, Weights, absorb_queries, context_values};
+use fathom_kernels::attention::{CachedSegment, Heads, forward_cached, forward_chunked};
+use fathom_tensor::{Buffer, Precision, Tape, Tensor, op};
 
 /// `q_a_layernorm` and `kv_a_layernorm` do not read `rms_norm_eps` in any reference code.
 const LATENT_NORM_EPS: f32 = 1e-6;
@@ -22,8 +23,8 @@ pub struct Mla {
     pub(crate) kv_a_layernorm: usize,
     pub(crate) kv_b_proj: usize,
     pub(crate) o_proj: usize,
-    /// Per-head parts of `kv_b_proj`, made when the model is prepared for a latent cache.
-    pub(crate) absorbed: Option<Absorbed>,
+    /// Precision of the absorbed form, set when the model is prepared for a latent cache.
+    pub(crate) absorbed: Option<Precision>,
 }
 
 /// Queries with and without compression.
@@ -32,46 +33,6 @@ pub enum Query {
     Full(usize),
     /// `q_b_proj(norm(q_a_proj))`
     LowRank { q_a_proj: usize, q_a_layernorm: usize, q_b_proj: usize },
-}
-
-/// Right operands of the absorbed form, one pair per head.
-pub(crate) struct Absorbed {
-    /// W_UK: [Dn, r]
-    key: Vec<Packed>,
-    /// W_UV transposed: [r, Dv]
-    value: Vec<Packed>,
-}
-
-impl Absorbed {
-    /// Cuts `kv_b_proj` [H · (Dn + Dv), r] into heads.
-    pub(crate) fn new(
-        kv_b: &Weight,
-        n_heads: usize,
-        d_nope: usize,
-        d_v: usize,
-        precision: Precision,
-    ) -> Self {
-        let (rank, format) = (kv_b.n_in(), Format::fastest(precision));
-        let values = kv_b.widened();
-        let rows = |from: usize, n: usize| &values[from * rank..(from + n) * rank];
-        let head = |h: usize| h * (d_nope + d_v);
-        Absorbed {
-            key: (0..n_heads)
-                .map(|h| {
-                    let mut packed = Packed::new();
-                    packed.pack_rows(rows(head(h), d_nope), d_nope, rank, format);
-                    packed
-                })
-                .collect(),
-            value: (0..n_heads)
-                .map(|h| {
-                    let mut packed = Packed::new();
-                    packed.pack_transposed(rows(head(h) + d_nope, d_v), rank, d_v, format);
-                    packed
-                })
-                .collect(),
-        }
-    }
 }
 
 impl Mla {
@@ -93,7 +54,7 @@ impl Mla {
 
         let context = match pass.rows {
             Rows::Cached(_, cache) if cache.borrow().spec().form == CacheForm::Latent => {
-                self.attend_absorbed(pass, layer_idx, &q, &latent, &k_rope)
+                self.attend_latent(pass, layer_idx, &q, &latent, &k_rope)
             }
             _ => self.attend_expanded(pass, layer_idx, &q, &latent, &k_rope),
         };
@@ -129,18 +90,13 @@ impl Mla {
         let kv = op::linear(pass.tape, latent, &pass.weights[self.kv_b_proj]);
         let dims = (config.qk_nope_head_dim, config.v_head_dim);
         let (k, v) = op::mla_keys_values(pass.tape, &kv, k_rope, n_heads, dims);
-        let heads = Heads {
-            n_heads,
-            n_kv_heads: n_heads,
-            qk_dim: config.qk_head_dim(),
-            v_dim: config.v_head_dim,
-            scale: config.softmax_scale() as f32,
-        };
+        let heads = self.expanded_heads(config);
         attend(pass, layer_idx, heads, q, &k, &v)
     }
 
-    /// Queries move into the latent space, and the context back out of it.
-    fn attend_absorbed<'w>(
+    /// Over the latent cache: rows of prompts as the cache's [`Prefill`] says, all others absorbed.
+    /// q [N, H, Dn + Dr], result [N, H · Dv].
+    fn attend_latent<'w>(
         &self,
         pass: &Pass<'_, 'w>,
         layer_idx: usize,
@@ -148,27 +104,62 @@ impl Mla {
         latent: &Tensor,
         k_rope: &Tensor,
     ) -> Tensor {
-        let config = pass.config;
-        let (n, n_heads, rank) = (q.n_rows(), config.num_attention_heads, latent.width());
-        let (d_nope, d_rope, d_v) =
-            (config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim);
-        let absorbed = self
-            .absorbed
-            .as_ref()
-            .expect("`Model::prepare_latent` ran before a latent cache is used");
-
+        let Rows::Cached(rows, cache) = pass.rows else {
+            unreachable!("called for cached rows only");
+        };
         let key = op::concat_columns(pass.tape, latent, k_rope); // [N, r + Dr]
         store(pass, layer_idx, key.data(), &[]);
+        let expands = cache.borrow().spec().prefill == Prefill::Expanded;
+        let is_prompt = |kind: RowKind| expands && kind == RowKind::Prompt;
+        let segments = rows.segments.iter().zip(&rows.kinds);
+        let (prompts, others): (Vec<_>, Vec<_>) = segments.partition(|(_, kind)| is_prompt(**kind));
 
-        let d_qk = d_nope + d_rope;
-        let moved = per_head(q.data(), n, n_heads, d_qk, &absorbed.key); // [H, N, r]
-        let mut query = Buffer::stale(n * n_heads * (rank + d_rope));
-        for (at, out) in query.chunks_exact_mut(rank + d_rope).enumerate() {
-            let (i, h) = (at / n_heads, at % n_heads);
-            out[..rank].copy_from_slice(&moved[(h * n + i) * rank..(h * n + i + 1) * rank]);
-            out[rank..].copy_from_slice(&q.data()[at * d_qk + d_nope..(at + 1) * d_qk]);
+        let width = pass.config.num_attention_heads * pass.config.v_head_dim;
+        let mut out = Buffer::stale(q.n_rows() * width);
+        if !others.is_empty() {
+            let others: Vec<CachedSegment> = others.iter().map(|(s, _)| (*s).clone()).collect();
+            self.attend_absorbed(pass, layer_idx, &others, q, &mut out);
         }
-        let query = Tensor::new(query, &[n, n_heads, rank + d_rope]);
+        for (segment, _) in prompts {
+            let of = |width: usize| segment.rows.start * width..segment.rows.end * width;
+            let (q, out) = (&q.data()[of(q.width())], &mut out[of(width)]);
+            self.attend_anew(pass, layer_idx, segment, q, out);
+        }
+        Tensor::new(out, &[q.n_rows(), width])
+    }
+
+    /// Queries move into the latent space, and the context back out of it. Rows of other segments come
+    /// out as garbage.
+    fn attend_absorbed(
+        &self,
+        pass: &Pass<'_, '_>,
+        layer_idx: usize,
+        segments: &[CachedSegment],
+        q: &Tensor,
+        out: &mut [f32],
+    ) {
+        let Rows::Cached(_, cache) = pass.rows else {
+            unreachable!("called for cached rows only");
+        };
+        let config = pass.config;
+        let precision =
+            self.absorbed.expect("`Model::pack_for_cache` ran before a latent cache is used");
+        let kv_b = &pass.weights[self.kv_b_proj];
+        let (n, n_heads, rank) = (q.n_rows(), config.num_attention_heads, kv_b.n_in());
+        let weights = HeadWeights {
+            weights: match kv_b.as_stored() {
+                Some(matrix) => Weights::Stored(matrix),
+                None => Weights::Dense(kv_b.values()),
+            },
+            n_heads,
+            d_nope: config.qk_nope_head_dim,
+            d_v: config.v_head_dim,
+            rank,
+            bf16: precision == Precision::Bf16,
+        };
+        let d_rope = config.qk_rope_head_dim;
+        let mut query = Buffer::stale(n * n_heads * (rank + d_rope)); // [N, H, r + Dr]
+        absorb_queries(&weights, d_rope, q.data(), &mut query);
         let heads = Heads {
             n_heads,
             n_kv_heads: 1,
@@ -176,32 +167,48 @@ impl Mla {
             v_dim: rank,
             scale: config.softmax_scale() as f32,
         };
-        let context = attend_cached(pass, layer_idx, heads, &query); // [N, H · r]
-        let values = per_head(context.data(), n, n_heads, rank, &absorbed.value); // [H, N, Dv]
-        let mut out = Buffer::stale(n * n_heads * d_v);
-        for (at, out) in out.chunks_exact_mut(d_v).enumerate() {
-            let (i, h) = (at / n_heads, at % n_heads);
-            out.copy_from_slice(&values[(h * n + i) * d_v..(h * n + i + 1) * d_v]);
-        }
-        Tensor::new(out, &[n, n_heads * d_v])
+        let mut context = Buffer::stale(n * n_heads * rank); // [N, H, r]
+        let cache = cache.borrow();
+        forward_cached(&heads, &cache.layers[layer_idx], segments, &query, &mut context);
+        context_values(&weights, &context, out);
     }
-}
 
-/// Head h of every row times `rhs[h]`: x [N, H, width], rhs [k ≤ width, m]; result [H, N, m].
-fn per_head(x: &[f32], n: usize, n_heads: usize, width: usize, rhs: &[Packed]) -> Buffer {
-    let m = rhs[0].n;
-    let mut out = Buffer::stale(n_heads * n * m);
-    let products: Vec<Product> = rhs
-        .iter()
-        .enumerate()
-        .map(|(h, rhs)| Product {
-            lhs: Lhs { data: &x[h * width..], row_stride: n_heads * width, col_stride: 1 },
-            m: n,
-            rhs,
-            k_range: 0..rhs.k,
-            out_start: h * n * m,
-        })
-        .collect();
-    matmul_batch(&products, &mut out, Write::Set);
-    out
+    /// Keys and values of every head are made anew from the cached latents of one sequence:
+    /// q [n, H, Dn + Dr], out [n, H · Dv].
+    fn attend_anew(
+        &self,
+        pass: &Pass<'_, '_>,
+        layer_idx: usize,
+        segment: &CachedSegment,
+        q: &[f32],
+        out: &mut [f32],
+    ) {
+        let Rows::Cached(_, cache) = pass.rows else {
+            unreachable!("called for cached rows only");
+        };
+        let (config, kv_b) = (pass.config, &pass.weights[self.kv_b_proj]);
+        let (rank, width) = (kv_b.n_in(), kv_b.n_in() + config.qk_rope_head_dim);
+        let heads = self.expanded_heads(config);
+        let dims = (config.qk_nope_head_dim, config.v_head_dim);
+        forward_chunked(&heads, segment.past, q, out, |keys, places, expanded| {
+            let n = keys.len();
+            let mut rows = Buffer::stale(n * width);
+            cache.borrow().layers[layer_idx].read_latents(segment.blocks, keys, &mut rows);
+            let tape = Tape::forgetting();
+            let [latent, k_rope] = op::split_columns(&tape, &Tensor::new(rows, &[n, width]), rank);
+            let kv = op::linear(&tape, &latent, kv_b);
+            let (k, v) = op::mla_keys_values(&tape, &kv, &k_rope, heads.n_heads, dims);
+            expanded.write_rows(places, k.data(), v.data());
+        });
+    }
+
+    fn expanded_heads(&self, config: &Config) -> Heads {
+        Heads {
+            n_heads: config.num_attention_heads,
+            n_kv_heads: config.num_attention_heads,
+            qk_dim: config.qk_head_dim(),
+            v_dim: config.v_head_dim,
+            scale: config.softmax_scale() as f32,
+        }
+    }
 }

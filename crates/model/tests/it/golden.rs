@@ -1,8 +1,8 @@
 //! Logits, greedy continuations and MTP logits of the golden checkpoints: the project's own, and
 //! the larger set beside the project where it exists.
 
-use fathom_model::cache::{CacheForm, KvCache};
-use fathom_model::{CachedRows, LoadOptions, Model, PackedRows, Precision, Rows, Source};
+use fathom_model::cache::{CacheForm, CacheType, KvCache, Prefill};
+use fathom_model::{CachedRows, LoadOptions, Model, PackedRows, Precision, RowKind, Rows, Source};
 use fathom_tensor::{Tape, Tensor, op};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Largest absolute difference allowed in f32. Measured noise is 6e-5; typical mistakes move a logit by 0.5.
 const F32_TOLERANCE: f32 = 1e-3;
+
+/// The same with keys and values rounded to half precision.
+const F16_CACHE_TOLERANCE: f32 = 2e-2;
 
 /// Checkpoints that this room cannot read yet.
 const NOT_YET: &[(&str, &str)] = &[("vl_siglip", "vision"), ("vl_hybrid", "vision")];
@@ -92,13 +95,24 @@ fn cached_logits(
     ids: &[u32],
     chunks: &[usize],
 ) -> Vec<f32> {
+    logits_as(RowKind::Answer, model, cache, ids, chunks)
+}
+
+/// [`cached_logits`] of rows of the given kind.
+fn logits_as(
+    kind: RowKind,
+    model: &Model,
+    cache: &RefCell<KvCache>,
+    ids: &[u32],
+    chunks: &[usize],
+) -> Vec<f32> {
     cache.borrow_mut().grow(8);
     let blocks: Vec<u32> = (0..8).collect();
     let (mut past, mut logits, mut chunk_idx) = (0, Vec::new(), 0);
     while past < ids.len() {
         let n = chunks[chunk_idx.min(chunks.len() - 1)].min(ids.len() - past);
         let mut rows = CachedRows::default();
-        rows.push(&blocks, past, &ids[past..past + n]);
+        rows.push_as(kind, &blocks, past, &ids[past..past + n]);
         let tape = Tape::forgetting();
         let hidden = model.forward(&tape, Rows::Cached(&rows, cache), None).hidden;
         logits.extend_from_slice(op::logits(&hidden, model.head()).data());
@@ -176,6 +190,52 @@ fn absorbed_mla_over_the_latent_cache_equals_the_reference() {
                 assert!(worst(&whole, &case.logits) < F32_TOLERANCE, "{}", dir.display());
                 let parts = cached_logits(&model, &cache(), &case.ids, &[3, 1]);
                 assert_eq!(whole, parts, "{}: chunked prefill and decode", dir.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn prompts_expanded_from_latents_have_the_bits_of_one_pass() {
+    for dir in checkpoints() {
+        for mut model in both_forms(&dir) {
+            let spec = model.pack_for_cache(Precision::F32, CacheForm::Latent);
+            if spec.form != CacheForm::Latent {
+                continue;
+            }
+            let spec = spec.with_prefill(Prefill::Expanded);
+            for case in cases(&dir) {
+                let whole = op::logits(&hidden(&model, &case.ids), model.head());
+                assert!(worst(whole.data(), &case.logits) < F32_TOLERANCE, "{}", dir.display());
+                for chunks in [&[usize::MAX][..], &[5, 1]] {
+                    let cache = RefCell::new(KvCache::new(spec));
+                    let read = logits_as(RowKind::Prompt, &model, &cache, &case.ids, chunks);
+                    assert_eq!(read, whole.data(), "{} {chunks:?}", dir.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn half_precision_caches_stay_near_the_reference_however_rows_are_cut() {
+    for dir in checkpoints() {
+        for mut model in both_forms(&dir) {
+            for form in [CacheForm::Latent, CacheForm::Expanded] {
+                let spec = model.pack_for_cache(Precision::F32, form).with_type(CacheType::F16);
+                for prefill in [Prefill::Absorbed, Prefill::Expanded] {
+                    let cache = || RefCell::new(KvCache::new(spec.with_prefill(prefill)));
+                    for case in cases(&dir) {
+                        let read = |chunks: &[usize]| {
+                            logits_as(RowKind::Prompt, &model, &cache(), &case.ids, chunks)
+                        };
+                        let (whole, parts) = (read(&[usize::MAX]), read(&[3, 1]));
+                        let worst = worst(&whole, &case.logits);
+                        let what = format!("{} {form:?} {prefill:?}", dir.display());
+                        assert!(worst < F16_CACHE_TOLERANCE, "{what}: {worst}");
+                        assert_eq!(whole, parts, "{what}: chunked prefill and decode");
+                    }
+                }
             }
         }
     }

@@ -370,13 +370,8 @@ fn scale_name(format: ScaleFmt) -> &'static str {
 
 fn cache(config: &Config) -> String {
     let layers = (config.num_hidden_layers as u64).max(1);
-    let per_token = |bytes| cache_bytes_per_token(config, bytes);
-    let (published, held) = (per_token(2), per_token(CACHE_ELEMENT_BYTES));
-    format!(
-        "{held} bytes per token in f32 as held here ({} per layer); {published} in bf16 as published ({} per layer)",
-        held / layers,
-        published / layers
-    )
+    let held = cache_bytes_per_token(config, CACHE_ELEMENT_BYTES);
+    format!("{held} bytes per token in f16 ({} per layer), twice that in f32", held / layers)
 }
 
 #[cfg(test)]
@@ -392,8 +387,7 @@ mod tests {
         let text = report.text();
         for words in [
             "671,026,419,200",
-            "70272 in bf16 as published (1152 per layer)",
-            "140544 bytes per token in f32",
+            "70272 bytes per token in f16 (1152 per layer)",
             "yarn x 40 from 4096, mscale 1 and 1",
             "top 8 in the 4 best of 8 groups, normed weights times 2.5",
             "fp8 e4m3 in blocks of 128 x 128, scales float",
