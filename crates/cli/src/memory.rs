@@ -17,3 +17,10 @@ pub(crate) fn memory() -> Option<Memory> {
     };
     Some(Memory { total_bytes: bytes("MemTotal:")?, available_bytes: bytes("MemAvailable:")? })
 }
+
+/// The most memory this process has held, mapped files included; `None` where the system does not say.
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}

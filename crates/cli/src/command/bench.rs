@@ -2,11 +2,15 @@
 
 mod batch;
 mod decode;
+mod kernels;
 mod prefill;
 mod rate;
 mod rollout;
 mod stand_in;
+mod start;
 mod subject;
+mod tokenizer;
+mod turns;
 
 use super::{Dtype, Machine};
 use crate::failure::Failure;
@@ -40,6 +44,12 @@ enum What {
     Decode(decode::Args),
     /// Many sequences that advance together
     Batch(batch::Args),
+    /// Products with weights of every format, and attention
+    Kernels(kernels::Args),
+    /// Text to token ids, on one thread
+    Tokenizer(tokenizer::Args),
+    /// From the start of the program to the first token, and the memory that takes
+    Start(start::Args),
     /// Whole training steps: forward, backward, clipping, AdamW
     Train(Train),
     /// Answers to many prompts at once, as reinforcement learning samples them
@@ -79,6 +89,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         What::Prefill(args) => prefill::run(args),
         What::Decode(args) => decode::run(args),
         What::Batch(args) => batch::run(args),
+        What::Kernels(args) => kernels::run(args),
+        What::Tokenizer(args) => tokenizer::run(args),
+        What::Start(args) => start::run(args),
         What::Train(args) => train(args),
         What::Rollout(args) => rollout::run(args),
         What::StandIn(args) => stand_in::run(args),

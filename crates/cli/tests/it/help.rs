@@ -21,6 +21,12 @@ fn help_is_the_committed_one() {
         ("tokenizer-compare", &["tokenizer", "compare", "--help"]),
         ("bench", &["bench", "--help"]),
         ("bench-train", &["bench", "train", "--help"]),
+        ("bench-prefill", &["bench", "prefill", "--help"]),
+        ("bench-decode", &["bench", "decode", "--help"]),
+        ("bench-batch", &["bench", "batch", "--help"]),
+        ("bench-kernels", &["bench", "kernels", "--help"]),
+        ("bench-tokenizer", &["bench", "tokenizer", "--help"]),
+        ("bench-start", &["bench", "start", "--help"]),
         ("doctor", &["doctor", "--help"]),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test that unwraps says where it failed
 
 mod bad_input;
+mod bench;
 mod convert;
 mod figures;
 mod help;

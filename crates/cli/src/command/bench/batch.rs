@@ -59,10 +59,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         let mut runner = Runner::new(&subject.model, subject.cache, n_sequences);
         let rounds: Vec<Round> = (0..args.typed.rounds)
             .map(|_| {
+                args.typed.turns.wait(&format!("batch:{n_sequences}:{n_prompt}:{n_tokens}"))?;
                 runner.rewind(0);
-                round(&mut runner, n_prompt, n_tokens, &meter)
+                Ok(round(&mut runner, n_prompt, n_tokens, &meter))
             })
-            .collect();
+            .collect::<Result<_, Failure>>()?;
         rows.push((n_sequences, rounds));
     }
     if args.typed.json {
@@ -156,6 +157,10 @@ fn as_json(n_sequences: usize, n_prompt: usize, rounds: &[Round]) -> Value {
         "tokens_per_s": rates.median,
         "tokens_per_s_least": rates.least,
         "tokens_per_s_most": rates.most,
+        "tokens_per_s_rounds": rounds.iter().map(Round::rate).collect::<Vec<_>>(),
+        "prompt_tokens_per_s_rounds": rounds.iter().map(Round::prompt_rate).collect::<Vec<_>>(),
+        "answer_tokens_per_s_rounds": rounds.iter().map(Round::answers).collect::<Vec<_>>(),
+        "first_token_s_rounds": rounds.iter().map(|round| round.prompt.seconds).collect::<Vec<_>>(),
         "answer_tokens_per_s": spread(Round::answers).median,
         "total_tokens_per_s": spread(Round::total).median,
         "share_of_read_limit": spread(Round::share).median,

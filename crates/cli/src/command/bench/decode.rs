@@ -63,10 +63,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         (0..WARMUP).for_each(|_| _ = runner.step());
         let rounds: Vec<Round> = (0..args.typed.rounds)
             .map(|_| {
+                args.typed.turns.wait(&format!("decode:{n_tokens}@{depth}"))?;
                 runner.rewind(depth);
-                round(&mut runner, n_tokens, &meter)
+                Ok(round(&mut runner, n_tokens, &meter))
             })
-            .collect();
+            .collect::<Result<_, Failure>>()?;
         rows.push((depth, rounds));
     }
     if args.typed.json {
@@ -129,6 +130,7 @@ fn as_json(depth: usize, rounds: &[Round]) -> Value {
         "tokens_per_s": rates.median,
         "tokens_per_s_least": rates.least,
         "tokens_per_s_most": rates.most,
+        "tokens_per_s_rounds": rounds.iter().map(rate).collect::<Vec<_>>(),
         "weight_bytes_per_token": work.weight_bytes / n,
         "cache_bytes_per_token": work.cache_bytes / n,
         "read_bytes_per_s": Spread::of(rounds.iter().map(|r| r.work.bytes() / r.work.seconds)).median,

@@ -50,14 +50,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         subject.announce(&format!("reading prompts of {n_tokens} tokens"));
         let rounds: Vec<Round> = (0..args.typed.rounds)
             .map(|_| {
+                args.typed.turns.wait(&format!("prefill:{n_tokens}"))?;
                 let mut limit = Beside::default();
                 limit.look(peak.now());
                 runner.rewind(0);
                 let work = runner.prompt(n_tokens);
                 limit.look(peak.now());
-                Round { work, peak: limit.mean() }
+                Ok(Round { work, peak: limit.mean() })
             })
-            .collect();
+            .collect::<Result<_, Failure>>()?;
         rows.push((n_tokens, rounds));
     }
     if args.typed.json {
@@ -107,6 +108,7 @@ fn as_json(n_tokens: usize, rounds: &[Round], peak: Peak) -> Value {
         "tokens_per_s": rates.median,
         "tokens_per_s_least": rates.least,
         "tokens_per_s_most": rates.most,
+        "tokens_per_s_rounds": rounds.iter().map(rate).collect::<Vec<_>>(),
         "first_token_s": Spread::of(rounds.iter().map(|r| r.work.seconds)).median,
         "operations_per_token": rounds[0].work.operations / n_tokens as f64,
         "operations_per_s": Spread::of(rounds.iter().map(operations)).median,

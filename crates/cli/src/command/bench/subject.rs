@@ -1,5 +1,6 @@
 //! The model that is measured: typed, opened, packed; and what every measurement of one prints first.
 
+use super::turns::Turns;
 use crate::command::{Dtype, Machine};
 use crate::failure::Failure;
 use crate::opened::{Holding, Opened};
@@ -11,7 +12,7 @@ use fathom_kernels::cpu::cpu;
 use fathom_kernels::quant::Format;
 use fathom_kernels::threads::n_threads;
 use fathom_model::Model;
-use fathom_model::cache::{CacheForm, CacheSpec};
+use fathom_model::cache::{CacheForm, CacheSpec, CacheType};
 use serde_json::{Value, json};
 
 /// What every measurement of a model takes.
@@ -28,6 +29,10 @@ pub(super) struct Typed {
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
 
+    /// Precision of cached keys and values
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    cache_type: Cached,
+
     /// Measure each row N times; the median, the least and the most are shown
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(super) rounds: u16,
@@ -37,13 +42,42 @@ pub(super) struct Typed {
     pub(super) json: bool,
 
     #[command(flatten)]
+    pub(super) turns: Turns,
+
+    #[command(flatten)]
     machine: Machine,
+}
+
+/// How keys and values are cached.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cached {
+    F32,
+    F16,
+}
+
+impl Cached {
+    fn name(self) -> &'static str {
+        match self {
+            Cached::F32 => "f32",
+            Cached::F16 => "f16",
+        }
+    }
+}
+
+impl From<Cached> for CacheType {
+    fn from(cached: Cached) -> CacheType {
+        match cached {
+            Cached::F32 => CacheType::F32,
+            Cached::F16 => CacheType::F16,
+        }
+    }
 }
 
 /// A loaded model.
 pub(super) struct Subject {
     label: String,
     dtype: Dtype,
+    cache_type: Cached,
     weight_bytes: u64,
     pub(super) model: Model,
     pub(super) cache: CacheSpec,
@@ -57,11 +91,14 @@ impl Typed {
         let opened = Opened::find(self.model.as_deref(), Missing::Fetch)?;
         let loaded = opened.load(&self.holding, false)?;
         let mut model = loaded.model;
-        let cache = model.pack_for_cache(self.dtype.into(), CacheForm::Latent);
+        let cache = model
+            .pack_for_cache(self.dtype.into(), CacheForm::Latent)
+            .with_type(self.cache_type.into());
         let format = main_format(&model);
         Ok(Subject {
             label: opened.label().to_owned(),
             dtype: self.dtype,
+            cache_type: self.cache_type,
             weight_bytes: loaded.weight_bytes,
             model,
             cache,
@@ -92,11 +129,12 @@ impl Subject {
     /// The last line of a table: what it was measured with.
     pub(super) fn facts(&self) -> String {
         format!(
-            "{}, {}, {:.2} GB of weights; activations {}, threads: {}\n",
+            "{}, {}, {:.2} GB of weights; activations {}, cache {}, threads: {}\n",
             self.label,
             self.format_name(),
             self.weight_bytes as f64 / 1e9,
             self.dtype,
+            self.cache_type.name(),
             n_threads()
         )
     }
@@ -108,6 +146,7 @@ impl Subject {
             "format": self.format_name(),
             "weight_bytes": self.weight_bytes,
             "activations": self.dtype.to_string(),
+            "cache": self.cache_type.name(),
             "threads": n_threads(),
             "cpu": cpu().brand,
             "rows": rows,
