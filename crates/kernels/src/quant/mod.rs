@@ -9,6 +9,7 @@
 
 mod activations;
 mod block32;
+mod codes;
 mod fp8;
 mod iq4;
 mod k_min;
@@ -20,6 +21,8 @@ mod tests;
 mod widen;
 
 pub use activations::{ACTIVATION_GROUP, round_activations};
+pub(crate) use codes::{CHUNK, Codes, Coding, coding};
+pub(crate) use iq4::VALUE_BYTES as IQ4_VALUES;
 pub use fp8::{ScaleKind, fp8_blocks};
 
 /// A way to store weights.
