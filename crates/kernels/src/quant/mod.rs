@@ -22,8 +22,8 @@ mod widen;
 
 pub use activations::{ACTIVATION_GROUP, round_activations};
 pub(crate) use codes::{CHUNK, Codes, Coding, coding};
-pub(crate) use iq4::VALUE_BYTES as IQ4_VALUES;
 pub use fp8::{ScaleKind, fp8_blocks};
+pub(crate) use iq4::VALUE_BYTES as IQ4_VALUES;
 
 /// A way to store weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

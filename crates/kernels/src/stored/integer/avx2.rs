@@ -6,7 +6,8 @@
 
 use super::Tile;
 use super::opened::PANEL;
-use super::rounded::{GROUP, SUMMED};
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, START_MIDDLE};
+use crate::quant::CHUNK;
 use std::arch::x86_64::*;
 
 /// Rows of x that a tile takes.
@@ -34,15 +35,16 @@ unsafe fn panel<const M: usize>(tile: &Tile, p: usize) {
         let mut sums = [[_mm256_setzero_ps(); PARTS]; M];
         for i in 0..M {
             for part in 0..PARTS {
-                sums[i][part] = _mm256_loadu_ps(out.add(i * tile.out_stride + 8 * part));
+                if !tile.first {
+                    sums[i][part] = _mm256_loadu_ps(out.add(i * tile.out_stride + 8 * part));
+                }
             }
         }
         for b in 0..len / GROUP {
             let first = dots::<M>(tile, p, 2 * b);
             let second = dots::<M>(tile, p, 2 * b + 1);
             for i in 0..M {
-                let scale = *tile.x.scales.add(i * len / GROUP + b);
-                let totals = tile.x.sums.add(i * len / SUMMED + 2 * b);
+                let scale = *tile.x.scales.add(i * GROUPS + b);
                 for part in 0..PARTS {
                     let sum = &mut sums[i][part];
                     if coding.group == GROUP {
@@ -51,9 +53,12 @@ unsafe fn panel<const M: usize>(tile: &Tile, p: usize) {
                             _mm256_mul_ps(load(&opened.scales[b], part), _mm256_set1_ps(scale));
                         *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scales, *sum);
                         if coding.has_mins {
-                            let total = (*totals + *totals.add(1)) as f32 * scale;
-                            *sum =
-                                _mm256_fmadd_ps(load(&opened.mins[b], part), _mm256_set1_ps(total), *sum);
+                            let total = *tile.x.totals[0].add(i * GROUPS + b);
+                            *sum = _mm256_fmadd_ps(
+                                load(&opened.mins[b], part),
+                                _mm256_set1_ps(total),
+                                *sum,
+                            );
                         }
                     } else {
                         let term = _mm256_mul_ps(
@@ -61,11 +66,13 @@ unsafe fn panel<const M: usize>(tile: &Tile, p: usize) {
                             load(&opened.scales[2 * b], part),
                         );
                         let second = _mm256_cvtepi32_ps(second[i][part]);
-                        let term = _mm256_fmadd_ps(second, load(&opened.scales[2 * b + 1], part), term);
+                        let term =
+                            _mm256_fmadd_ps(second, load(&opened.scales[2 * b + 1], part), term);
                         *sum = _mm256_fmadd_ps(term, _mm256_set1_ps(scale), *sum);
                         if coding.has_mins {
                             for half in 0..2 {
-                                let total = _mm256_set1_ps(*totals.add(half) as f32 * scale);
+                                let at = i * HALVES + 2 * b + half;
+                                let total = _mm256_set1_ps(*tile.x.totals[1].add(at));
                                 let mins = load(&opened.mins[2 * b + half], part);
                                 *sum = _mm256_fmadd_ps(mins, total, *sum);
                             }
@@ -94,26 +101,27 @@ unsafe fn load(of: &[f32; PANEL], part: usize) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dots<const M: usize>(tile: &Tile, p: usize, half: usize) -> [[__m256i; PARTS]; M] {
-    let (opened, middle, len) = (&tile.panels[p], tile.coding.middle, tile.x.len);
-    let signed = middle == 128;
+    let (opened, middle) = (&tile.panels[p], tile.coding.middle);
+    let signed = middle == START_MIDDLE;
     let ones = _mm256_set1_epi16(1);
     let mut dots = [[_mm256_setzero_si256(); PARTS]; M];
     // SAFETY: the caller's promise.
     unsafe {
         if !signed && middle != 0 {
             for i in 0..M {
-                let start = -middle * *tile.x.sums.add(i * len / SUMMED + half);
+                let start = *tile.x.starts[1].add(i * HALVES + half);
+                let start = start / (START_MIDDLE / middle);
                 dots[i] = [_mm256_set1_epi32(start); PARTS];
             }
         }
-        for g in half * (SUMMED / 4)..(half + 1) * (SUMMED / 4) {
+        for g in half * (HALF / 4)..(half + 1) * (HALF / 4) {
             for part in 0..PARTS {
                 let mut w = _mm256_loadu_si256(opened.codes[g].as_ptr().add(32 * part).cast());
                 if signed {
                     w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
                 }
                 for i in 0..M {
-                    let four = tile.x.codes.add(i * len + 4 * g).cast::<i32>().read_unaligned();
+                    let four = tile.x.codes.add(i * CHUNK + 4 * g).cast::<i32>().read_unaligned();
                     let x = _mm256_set1_epi32(four);
                     let pairs = if signed {
                         _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))

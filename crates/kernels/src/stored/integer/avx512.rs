@@ -1,19 +1,18 @@
 //! Tiles of 6 rows × 32 rows of W in `vpdpbusd` (4 × 32 where W has two scales in a group).
 #![cfg(target_arch = "x86_64")]
 
-use super::opened::PANEL;
-use super::rounded::{GROUP, SUMMED};
+use super::opened::{Opened, PANEL};
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, START_MIDDLE};
 use super::{PANELS, Tile};
+use crate::quant::CHUNK;
 use std::arch::x86_64::*;
 
 /// Rows of x that a tile takes.
 pub(super) const M: usize = 6;
-/// Groups of a chunk.
-const N_GROUPS: usize = crate::quant::CHUNK / GROUP;
 
 /// Safety: as [`Tile`]; the CPU has AVX-512 F, BW and VNNI.
 pub(super) unsafe fn tile(tile: &Tile) {
-    debug_assert!(tile.m <= M && tile.x.len <= N_GROUPS * GROUP);
+    debug_assert!(tile.m <= M && tile.x.len <= CHUNK);
     // SAFETY: the caller's promise.
     unsafe {
         match (tile.coding.group == GROUP, tile.coding.has_mins) {
@@ -58,42 +57,42 @@ unsafe fn sized<const MINS: bool>(tile: &Tile) {
     }
 }
 
-/// What rows of x bring along beside their codes, per half group.
-struct Aside<const M: usize> {
-    /// What a dot product starts from, so that codes count from their middle.
-    start: [[i32; 2 * N_GROUPS]; M],
-    /// Sums of codes times scale.
-    totals: [[f32; 2 * N_GROUPS]; M],
+// Pointers, since checks of bounds in the inner loops make the compiler copy them many times over.
+impl Opened {
+    #[inline(always)]
+    unsafe fn codes(&self, at: usize) -> *const u8 {
+        // SAFETY: the caller stays within the chunk.
+        unsafe { self.codes.as_ptr().cast::<u8>().add(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales(&self, group: usize) -> *const f32 {
+        // SAFETY: as above.
+        unsafe { self.scales.as_ptr().cast::<f32>().add(group * PANEL) }
+    }
+
+    #[inline(always)]
+    unsafe fn mins(&self, group: usize) -> *const f32 {
+        // SAFETY: as above.
+        unsafe { self.mins.as_ptr().cast::<f32>().add(group * PANEL) }
+    }
 }
 
-/// Per group (even places only) if `WHOLE`, else per half. Safety: as [`tile`].
+/// How far starts are shifted to the right for codes that count from `middle`.
+fn shift(middle: i32) -> i32 {
+    if middle == 0 { 0 } else { (START_MIDDLE / middle).ilog2() as i32 }
+}
+
+/// What two dot products start from. Formats with minima count from zero. Safety: the place exists.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn aside<const M: usize, const WHOLE: bool>(tile: &Tile) -> Aside<M> {
-    let mut aside =
-        Aside { start: [[0; 2 * N_GROUPS]; M], totals: [[0.0; 2 * N_GROUPS]; M] };
-    let n_halves = tile.x.len / SUMMED;
-    let mask = ((1u32 << n_halves) - 1) as u16;
-    let middle = _mm512_set1_epi32(-tile.coding.middle);
-    let pairs = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
-    for i in 0..M {
-        // SAFETY: a row has `n_halves` sums and half as many scales.
-        unsafe {
-            let mut sums = _mm512_maskz_loadu_epi32(mask, tile.x.sums.add(i * n_halves));
-            if WHOLE {
-                let other = _mm512_shuffle_epi32::<0b10_11_00_01>(sums);
-                sums = _mm512_add_epi32(sums, other);
-            }
-            let start = _mm512_mullo_epi32(sums, middle);
-            _mm512_storeu_si512(aside.start[i].as_mut_ptr().cast(), start);
-            let scales = tile.x.scales.add(i * n_halves / 2);
-            let scales = _mm512_maskz_loadu_ps((1u16 << (n_halves / 2)) - 1, scales);
-            let scales = _mm512_permutexvar_ps(pairs, scales);
-            let totals = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales);
-            _mm512_storeu_ps(aside.totals[i].as_mut_ptr(), totals);
-        }
+unsafe fn start<const FROM_ZERO: bool>(start: *const i32, shift: __m128i) -> [__m512i; PANELS] {
+    if FROM_ZERO {
+        return [_mm512_setzero_si512(); PANELS];
     }
-    aside
+    // SAFETY: the caller's promise.
+    let start = _mm512_set1_epi32(unsafe { *start });
+    [_mm512_sra_epi32(start, shift); PANELS]
 }
 
 /// Four neighbours of a row of x in every lane. Safety: they exist.
@@ -109,40 +108,57 @@ unsafe fn four(codes: *const i8) -> __m512i {
 unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
     // SAFETY: rows of x hold `len` elements, panels a chunk; the sums are ours.
     unsafe {
-        let aside = aside::<M, true>(tile);
         let mut sums = [[_mm512_setzero_ps(); PANELS]; M];
         for i in 0..M {
             for p in 0..PANELS {
-                sums[i][p] = _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL));
+                if !tile.first {
+                    sums[i][p] = _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL));
+                }
             }
         }
-        for b in 0..tile.x.len / GROUP {
+        let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
+            (tile.panels, tile.x);
+        let shift = _mm_cvtsi32_si128(shift(tile.coding.middle));
+        for b in 0..len / GROUP {
             let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
             for i in 0..M {
-                let start = _mm512_set1_epi32(aside.start[i][2 * b]);
-                dots[i] = [start; PANELS];
+                dots[i] = start::<MINS>(starts[0].add(i * GROUPS + b), shift);
             }
-            let x = tile.x.codes.add(b * GROUP);
-            for g in 0..GROUP / 4 {
-                let at = b * (GROUP / 4) + g;
-                let w0 = _mm512_load_si512(tile.panels[0].codes[at].as_ptr().cast());
-                let w1 = _mm512_load_si512(tile.panels[1].codes[at].as_ptr().cast());
+            let x = codes.add(b * GROUP);
+            if b % 2 == 0 {
                 for i in 0..M {
-                    let x = four(x.add(i * tile.x.len + 4 * g));
+                    // The next tile's rows.
+                    _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((M + i) * CHUNK));
+                }
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(
+                    tile.out.wrapping_add((M + b / 2) * tile.out_stride).cast(),
+                );
+                _mm_prefetch::<_MM_HINT_T0>(
+                    tile.out.wrapping_add((M + b / 2) * tile.out_stride + 16).cast(),
+                );
+            }
+            let w = b * GROUP * PANEL;
+            let (first_codes, second_codes) = (first.codes(w), second.codes(w));
+            for g in 0..GROUP / 4 {
+                let w0 = _mm512_load_si512(first_codes.add(4 * PANEL * g).cast());
+                let w1 = _mm512_load_si512(second_codes.add(4 * PANEL * g).cast());
+                for i in 0..M {
+                    let x = four(x.add(i * CHUNK + 4 * g));
                     dots[i][0] = _mm512_dpbusd_epi32(dots[i][0], w0, x);
                     dots[i][1] = _mm512_dpbusd_epi32(dots[i][1], w1, x);
                 }
             }
             for p in 0..PANELS {
-                let scales = _mm512_load_ps(tile.panels[p].scales[b].as_ptr());
-                let mins = _mm512_load_ps(tile.panels[p].mins[b].as_ptr());
+                let scales = _mm512_load_ps(tile.panels[p].scales(b));
+                let mins = _mm512_load_ps(tile.panels[p].mins(b));
                 for i in 0..M {
-                    let scale = _mm512_set1_ps(*tile.x.scales.add((i * tile.x.len) / GROUP + b));
+                    let scale = _mm512_set1_ps(*x_scales.add(i * GROUPS + b));
                     let scale = _mm512_mul_ps(scales, scale);
                     let dot = _mm512_cvtepi32_ps(dots[i][p]);
                     sums[i][p] = _mm512_fmadd_ps(dot, scale, sums[i][p]);
                     if MINS {
-                        let total = _mm512_set1_ps(aside.totals[i][2 * b]);
+                        let total = _mm512_set1_ps(*totals[0].add(i * GROUPS + b));
                         sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
                     }
                 }
@@ -161,33 +177,38 @@ unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
 unsafe fn halves<const M: usize, const MINS: bool>(tile: &Tile) {
     // SAFETY: as in `whole`.
     unsafe {
-        let aside = aside::<M, false>(tile);
         let mut sums = [[_mm512_setzero_ps(); PANELS]; M];
         for i in 0..M {
             for p in 0..PANELS {
-                sums[i][p] = _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL));
+                if !tile.first {
+                    sums[i][p] = _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL));
+                }
             }
         }
-        for b in 0..tile.x.len / GROUP {
+        let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
+            (tile.panels, tile.x);
+        let shift = _mm_cvtsi32_si128(shift(tile.coding.middle));
+        for b in 0..len / GROUP {
             let mut terms = [[_mm512_setzero_ps(); PANELS]; M];
             for half in 2 * b..2 * b + 2 {
                 let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
                 for i in 0..M {
-                    dots[i] = [_mm512_set1_epi32(aside.start[i][half]); PANELS];
+                    dots[i] = start::<MINS>(starts[1].add(i * HALVES + half), shift);
                 }
-                let x = tile.x.codes.add(half * SUMMED);
-                for g in 0..SUMMED / 4 {
-                    let at = half * (SUMMED / 4) + g;
-                    let w0 = _mm512_load_si512(tile.panels[0].codes[at].as_ptr().cast());
-                    let w1 = _mm512_load_si512(tile.panels[1].codes[at].as_ptr().cast());
+                let x = codes.add(half * HALF);
+                let w = half * HALF * PANEL;
+                let (first_codes, second_codes) = (first.codes(w), second.codes(w));
+                for g in 0..HALF / 4 {
+                    let w0 = _mm512_load_si512(first_codes.add(4 * PANEL * g).cast());
+                    let w1 = _mm512_load_si512(second_codes.add(4 * PANEL * g).cast());
                     for i in 0..M {
-                        let x = four(x.add(i * tile.x.len + 4 * g));
+                        let x = four(x.add(i * CHUNK + 4 * g));
                         dots[i][0] = _mm512_dpbusd_epi32(dots[i][0], w0, x);
                         dots[i][1] = _mm512_dpbusd_epi32(dots[i][1], w1, x);
                     }
                 }
                 for p in 0..PANELS {
-                    let scales = _mm512_load_ps(tile.panels[p].scales[half].as_ptr());
+                    let scales = _mm512_load_ps(tile.panels[p].scales(half));
                     for i in 0..M {
                         let dot = _mm512_cvtepi32_ps(dots[i][p]);
                         terms[i][p] = if half == 2 * b {
@@ -199,13 +220,13 @@ unsafe fn halves<const M: usize, const MINS: bool>(tile: &Tile) {
                 }
             }
             for i in 0..M {
-                let scale = _mm512_set1_ps(*tile.x.scales.add((i * tile.x.len) / GROUP + b));
+                let scale = _mm512_set1_ps(*x_scales.add(i * GROUPS + b));
                 for p in 0..PANELS {
                     sums[i][p] = _mm512_fmadd_ps(terms[i][p], scale, sums[i][p]);
                     if MINS {
                         for half in 2 * b..2 * b + 2 {
-                            let mins = _mm512_load_ps(tile.panels[p].mins[half].as_ptr());
-                            let total = _mm512_set1_ps(aside.totals[i][half]);
+                            let mins = _mm512_load_ps(tile.panels[p].mins(half));
+                            let total = _mm512_set1_ps(*totals[1].add(i * HALVES + half));
                             sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
                         }
                     }

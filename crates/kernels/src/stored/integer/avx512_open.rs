@@ -7,15 +7,11 @@ use crate::quant::{Coding, Format, IQ4_VALUES};
 use std::arch::x86_64::*;
 
 /// Opens a chunk. Safety: as [`Opened::open`]; the CPU has AVX-512 F, BW and DQ.
-pub(super) unsafe fn open(
-    opened: &mut Opened,
-    format: Format,
-    coding: Coding,
-    rows: &PanelRows,
-) {
+pub(super) unsafe fn open(opened: &mut Opened, format: Format, coding: Coding, rows: &PanelRows) {
     // SAFETY: the caller's promise.
     unsafe {
         match format {
+            _ if rows.n_rows < PANEL => opened.open(format, coding, rows),
             Format::Q8_0 => q8_0(opened, rows),
             Format::Q4_0 => small_nibbles::<18, 2, false>(opened, rows),
             Format::Q4_1 => small_nibbles::<20, 4, true>(opened, rows),
@@ -30,18 +26,16 @@ pub(super) unsafe fn open(
     }
 }
 
-/// The rows' addresses.
-struct Rows([*const u8; PANEL]);
+/// Sixteen rows at equal distances.
+#[derive(Clone, Copy)]
+struct Rows {
+    bytes: *const u8,
+    stride: usize,
+}
 
 impl Rows {
-    #[inline(always)]
-    unsafe fn new(rows: &PanelRows) -> Self {
-        let mut all = [rows.bytes; PANEL];
-        for r in 0..PANEL {
-            // SAFETY: the caller's promise.
-            all[r] = unsafe { rows.row(r) };
-        }
-        Rows(all)
+    fn new(rows: &PanelRows) -> Self {
+        Rows { bytes: rows.bytes, stride: rows.row_bytes }
     }
 
     /// Bytes `at..at + 16` of every row: four words, lanes are rows. Safety: they exist.
@@ -52,12 +46,17 @@ impl Rows {
         for a in 0..4 {
             // SAFETY: the caller's promise.
             unsafe {
-                let [p0, p1, p2, p3] =
-                    [self.0[a], self.0[a + 4], self.0[a + 8], self.0[a + 12]];
-                let quad = _mm512_castsi128_si512(_mm_loadu_si128(p0.add(at).cast()));
-                let quad = _mm512_inserti32x4::<1>(quad, _mm_loadu_si128(p1.add(at).cast()));
-                let quad = _mm512_inserti32x4::<2>(quad, _mm_loadu_si128(p2.add(at).cast()));
-                quads[a] = _mm512_inserti32x4::<3>(quad, _mm_loadu_si128(p3.add(at).cast()));
+                let first = self.bytes.add(a * self.stride + at);
+                let part = [
+                    first,
+                    first.add(4 * self.stride),
+                    first.add(8 * self.stride),
+                    first.add(12 * self.stride),
+                ];
+                let quad = _mm512_castsi128_si512(_mm_loadu_si128(part[0].cast()));
+                let quad = _mm512_inserti32x4::<1>(quad, _mm_loadu_si128(part[1].cast()));
+                let quad = _mm512_inserti32x4::<2>(quad, _mm_loadu_si128(part[2].cast()));
+                quads[a] = _mm512_inserti32x4::<3>(quad, _mm_loadu_si128(part[3].cast()));
             }
         }
         let low01 = _mm512_unpacklo_epi32(quads[0], quads[1]);
@@ -70,19 +69,6 @@ impl Rows {
             _mm512_unpacklo_epi64(high01, high23),
             _mm512_unpackhi_epi64(high01, high23),
         ]
-    }
-
-    /// Bytes `at..at + 4` of every row. Safety: they exist.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-    unsafe fn word(&self, at: usize) -> __m512i {
-        let mut words = [0u32; PANEL];
-        for r in 0..PANEL {
-            // SAFETY: the caller's promise.
-            words[r] = unsafe { self.0[r].add(at).cast::<u32>().read_unaligned() };
-        }
-        // SAFETY: the array is as long as a register.
-        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
     }
 }
 
@@ -129,7 +115,7 @@ unsafe fn q8_0(opened: &mut Opened, rows: &PanelRows) {
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            put_floats(&mut opened.scales[b], halves(all.word(34 * b)));
+            put_floats(&mut opened.scales[b], halves(all.four_words(34 * b)[0]));
             for q in 0..2 {
                 let words = all.four_words(34 * b + 2 + 16 * q);
                 for w in 0..4 {
@@ -151,7 +137,7 @@ unsafe fn small_nibbles<const SIZE: usize, const AT: usize, const MINS: bool>(
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            head::<MINS>(opened, b, all.word(SIZE * b));
+            head::<MINS>(opened, b, all.four_words(SIZE * b)[0]);
             let words = all.four_words(SIZE * b + AT);
             for w in 0..4 {
                 put(&mut opened.codes[8 * b + w], low(words[w]));
@@ -180,7 +166,7 @@ unsafe fn iq4_nl(opened: &mut Opened, rows: &PanelRows) {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast()));
         let table = _mm512_xor_si512(table, _mm512_set1_epi8(-128));
         for b in 0..rows.len / 32 {
-            put_floats(&mut opened.scales[b], halves(all.word(18 * b)));
+            put_floats(&mut opened.scales[b], halves(all.four_words(18 * b)[0]));
             let words = all.four_words(18 * b + 2);
             for w in 0..4 {
                 let (low, high) = (low(words[w]), high(words[w]));
@@ -203,8 +189,13 @@ unsafe fn small_fifths<const SIZE: usize, const AT: usize, const MINS: bool>(
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            head::<MINS>(opened, b, all.word(SIZE * b));
-            let bits = all.word(SIZE * b + AT);
+            let [first, second, ..] = all.four_words(SIZE * b);
+            head::<MINS>(opened, b, first);
+            let bits = if AT == 4 {
+                second
+            } else {
+                _mm512_or_si512(_mm512_srli_epi32::<16>(first), _mm512_slli_epi32::<16>(second))
+            };
             let words = all.four_words(SIZE * b + AT + 4);
             for g in 0..8 {
                 let nibbles = if g < 4 { low(words[g]) } else { high(words[g - 4]) };
@@ -302,7 +293,7 @@ unsafe fn q6_k(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 210 bytes; the last read ends with it.
     unsafe {
         let all = Rows::new(rows);
-        let d = halves(_mm512_srli_epi32::<16>(all.word(206)));
+        let d = halves(_mm512_srli_epi32::<16>(all.four_words(194)[3]));
         let scales = all.four_words(192);
         for w in 0..4 {
             let bytes = scales[w];
@@ -343,7 +334,6 @@ unsafe fn q6_k(opened: &mut Opened, rows: &PanelRows) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 fn six(nibbles: __m512i, upper: __m512i) -> __m512i {
     // a ? b : c, bit by bit.
-    let both =
-        _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(15), nibbles, upper);
+    let both = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(15), nibbles, upper);
     _mm512_and_si512(both, _mm512_set1_epi8(0x3f))
 }

@@ -51,6 +51,8 @@ struct Tile<'a> {
     out: *mut f32,
     /// From row to row of the sums.
     out_stride: usize,
+    /// Whether the sums start here, or go on from what is there.
+    first: bool,
 }
 
 struct Scratch {
@@ -106,8 +108,7 @@ impl Task<'_> {
     unsafe fn run(&mut self, out: *mut f32) {
         let variant = variant();
         let (m, n_in) = (self.xs.len(), self.matrix.n_in);
-        self.scratch.sums.clear();
-        self.scratch.sums.resize(m * N_STEP, 0.0);
+        self.scratch.sums.resize(self.scratch.sums.len().max(m * N_STEP), 0.0);
         for start in (0..n_in).step_by(CHUNK) {
             // SAFETY: the rows and their blocks exist.
             unsafe { self.open(start, variant.open) };
@@ -122,18 +123,23 @@ impl Task<'_> {
                     coding: self.coding,
                     out: sums.as_mut_ptr(),
                     out_stride: N_STEP,
+                    first: start == 0,
                 };
                 // SAFETY: rows i.. exist in x and in the sums.
                 unsafe { (variant.tile)(&tile) };
             }
         }
         let n = self.rows.len();
-        for (i, sums) in self.scratch.sums.chunks_exact(N_STEP).enumerate() {
+        for (i, sums) in self.scratch.sums.as_chunks::<N_STEP>().0.iter().take(m).enumerate() {
             // SAFETY: these places of the result are ours.
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(out.add(i * self.matrix.n_out), n)
-            };
-            out.copy_from_slice(&sums[..n]);
+            unsafe {
+                let out = out.add(i * self.matrix.n_out);
+                if n == N_STEP {
+                    out.cast::<[f32; N_STEP]>().write_unaligned(*sums);
+                } else {
+                    std::slice::from_raw_parts_mut(out, n).copy_from_slice(&sums[..n]);
+                }
+            }
         }
     }
 
@@ -152,22 +158,6 @@ impl Task<'_> {
             };
             // SAFETY: the rows lie in the matrix.
             unsafe { open(opened, format, self.coding, &rows) };
-        }
-    }
-}
-
-impl Piece {
-    /// The same from row `i` on. Safety: the row exists.
-    unsafe fn row(self, i: usize) -> Piece {
-        let at = i * self.len;
-        // SAFETY: the caller's promise.
-        unsafe {
-            Piece {
-                codes: self.codes.add(at),
-                scales: self.scales.add(at / rounded::GROUP),
-                sums: self.sums.add(at / rounded::SUMMED),
-                len: self.len,
-            }
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Opened {
     pub(super) mins: [[f32; PANEL]; 16],
 }
 
-/// Where sixteen rows begin in their stored bytes. Rows past the last one stand in for it.
+/// Where rows begin in their stored bytes.
 #[derive(Clone, Copy)]
 pub(super) struct PanelRows {
     /// The first block of the chunk in the first row.
@@ -29,16 +29,6 @@ pub(super) struct PanelRows {
     pub(super) len: usize,
 }
 
-impl PanelRows {
-    /// The address of row `r` or its stand-in. Safety: as the fields say.
-    #[inline(always)]
-    pub(super) unsafe fn row(&self, r: usize) -> *const u8 {
-        let r = if r < self.n_rows { r } else { self.n_rows - 1 };
-        // SAFETY: the row exists.
-        unsafe { self.bytes.add(r * self.row_bytes) }
-    }
-}
-
 impl Opened {
     pub(super) const fn new() -> Self {
         Opened {
@@ -48,13 +38,14 @@ impl Opened {
         }
     }
 
-    /// The definition. Safety: the rows hold whole blocks of `format` for `rows.len` columns.
+    /// The definition. Lanes of rows that do not exist keep what they hold. Safety: the rows hold whole blocks of `format` for `rows.len` columns.
     pub(super) unsafe fn open(&mut self, format: Format, coding: Coding, rows: &PanelRows) {
         let n_bytes = rows.len / format.block_len() * format.block_bytes();
         let mut read = Codes::new();
-        for r in 0..PANEL {
+        for r in 0..rows.n_rows {
             // SAFETY: the caller's promise.
-            let bytes = unsafe { std::slice::from_raw_parts(rows.row(r), n_bytes) };
+            let bytes =
+                unsafe { std::slice::from_raw_parts(rows.bytes.add(r * rows.row_bytes), n_bytes) };
             read.read(format, bytes);
             let words = read.codes.as_chunks::<4>().0;
             for (word, out) in words.iter().zip(&mut self.codes).take(rows.len / 4) {

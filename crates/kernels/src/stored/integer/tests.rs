@@ -108,11 +108,18 @@ fn speed() {
             let mut best = f64::MAX;
             for _ in 0..if m == 512 { 4 } else { 30 } {
                 let start = Instant::now();
-                matmul_batch(&mut [Product { x: Rows::Rounded(&x, 0..m), matrix: &matrix, out: &mut out }]);
+                matmul_batch(&mut [Product {
+                    x: Rows::Rounded(&x, 0..m),
+                    matrix: &matrix,
+                    out: &mut out,
+                }]);
                 best = best.min(start.elapsed().as_secs_f64());
             }
             let gb = matrix.bytes().len() as f64 / best / 1e9;
-            line += &format!("  m {m}: {gb:5.1} GB/s {:6.0} GOP/s", 2.0 * (m * n * k) as f64 / best / 1e9);
+            line += &format!(
+                "  m {m}: {gb:5.1} GB/s {:6.0} GOP/s",
+                2.0 * (m * n * k) as f64 / best / 1e9
+            );
         }
         println!("{line}");
     }
