@@ -1,6 +1,7 @@
 //! Talking with a model: finding it, prompting it, showing what it says.
 
 pub(crate) mod chat;
+pub(crate) mod drafting;
 mod generation;
 pub(crate) mod hole;
 mod reply;

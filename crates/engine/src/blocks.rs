@@ -81,7 +81,7 @@ impl BlockPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fathom_model::cache::{CacheForm, CacheSpec};
+    use fathom_model::cache::{CacheForm, CacheSpec, CacheType};
 
     fn cache() -> RefCell<KvCache> {
         let form = CacheForm::Expanded;
@@ -92,6 +92,7 @@ mod tests {
             qk_dim: 2,
             v_dim: 2,
             form,
+            cache_type: CacheType::F32,
         }))
     }
 

@@ -31,6 +31,13 @@ pub enum Error {
         /// The logit.
         value: f32,
     },
+    /// A number of tokens to guess at a time that is 0 or too large.
+    DraftTokens {
+        /// What it was.
+        value: usize,
+    },
+    /// Guesses of an MTP module were asked for, and the model has none, or its cache no layer for it.
+    NoMtp,
     /// No token has a probability: there are none, or all logits are −∞.
     NothingToDraw,
 }
@@ -49,6 +56,15 @@ impl fmt::Display for Error {
                 f,
                 "the model computed the logit {value} for token {id}\n\
                  hint: its weights may be damaged, or its numbers too large for the format chosen"
+            ),
+            Error::DraftTokens { value } => write!(
+                f,
+                "{value} tokens cannot be drafted at a time: from 1 to {}",
+                crate::speculate::MAX_DRAFT_TOKENS
+            ),
+            Error::NoMtp => f.write_str(
+                "the model was loaded without a multi-token-prediction module\n\
+                 hint: draft by lookup, which needs none",
             ),
             Error::NothingToDraw => f.write_str("the model gives no token any probability"),
         }

@@ -1,13 +1,18 @@
 //! One conversation at a time: the cache stays, each turn feeds only what is new.
 
+#[cfg(test)]
+mod tests;
+
 use crate::blocks::{BlockPool, BlockTable};
 use crate::error::Error;
 use crate::rollout::Finish;
 use crate::sampler::{self, History, LogProbs, Sampling};
+use crate::speculate::{Ahead, DraftCounts, Drafting, Lookup, MtpRows, Pace};
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::{CachedRows, Model};
-use fathom_tensor::op;
+use fathom_tensor::{Tensor, op};
 use std::cell::RefCell;
+use std::time::Instant;
 
 /// Rows of a prefill pass.
 const PREFILL_ROWS: usize = 1024;
@@ -19,8 +24,17 @@ pub struct GenerateRequest<'a> {
     pub prompt: &'a [u32],
     /// How tokens are chosen, and where the answer ends.
     pub sampling: &'a Sampling,
-    /// How many likeliest tokens are reported beside each token drawn.
-    pub n_top_log_probs: usize,
+    /// How many likeliest tokens are reported beside each token drawn; none: no log-probabilities.
+    pub n_top_log_probs: Option<usize>,
+    /// Where guesses at the next tokens come from. Changes how long an answer takes, not the answer.
+    pub drafting: Drafting,
+}
+
+impl<'a> GenerateRequest<'a> {
+    /// Without log-probabilities and guesses.
+    pub fn new(prompt: &'a [u32], sampling: &'a Sampling) -> Self {
+        GenerateRequest { prompt, sampling, n_top_log_probs: None, drafting: Drafting::Off }
+    }
 }
 
 /// A token of an answer. Log-probabilities are the model's own, whatever the sampling.
@@ -28,8 +42,8 @@ pub struct GenerateRequest<'a> {
 pub struct Drawn<'a> {
     /// The token.
     pub token: u32,
-    /// Its log-probability.
-    pub log_prob: f32,
+    /// Its log-probability, if asked for.
+    pub log_prob: Option<f32>,
     /// The likeliest tokens here and their log-probabilities, in order.
     pub top: &'a [(u32, f32)],
 }
@@ -41,6 +55,8 @@ pub struct Generated {
     pub n_reused: usize,
     /// Why the answer ended; none if the listener wanted no more.
     pub finish: Option<Finish>,
+    /// What guesses cost and brought.
+    pub drafts: DraftCounts,
 }
 
 /// A sequence in progress, with its cache.
@@ -48,7 +64,36 @@ pub struct Session {
     cache: RefCell<KvCache>,
     pool: BlockPool,
     table: BlockTable,
+    /// Tokens in the cache.
     tokens: Vec<u32>,
+    /// Of the last pass: logits of the rows that tokens are drawn from, [n, V].
+    logits: Vec<f32>,
+    module: MtpRows,
+}
+
+/// The answer being drawn.
+struct Answer<'r, F> {
+    request: &'r GenerateRequest<'r>,
+    on_token: F,
+    history: History,
+    n_drawn: usize,
+    /// A row of logits that outlives its draw, where log-probabilities are asked for.
+    kept_logits: Vec<f32>,
+}
+
+/// What comes after a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Token,
+    End(Option<Finish>),
+}
+
+/// Who guesses, and how many tokens.
+struct Drafter {
+    /// None: the MTP module.
+    lookup: Option<Lookup>,
+    pace: Pace,
+    drafts: Vec<u32>,
 }
 
 impl Session {
@@ -59,6 +104,8 @@ impl Session {
             pool: BlockPool::new(),
             table: BlockTable::default(),
             tokens: Vec::new(),
+            logits: Vec::new(),
+            module: MtpRows::default(),
         }
     }
 
@@ -73,157 +120,228 @@ impl Session {
     ///
     /// The token at a place of the answer depends on the prompt, the settings and the seed only.
     ///
-    /// Errors: an empty prompt, settings outside their ranges, logits that nothing can be drawn
-    /// from. The session stays usable.
+    /// Errors: an empty prompt, settings outside their ranges, a module that the model does not have,
+    /// logits that nothing can be drawn from. The session stays usable.
     pub fn generate(
         &mut self,
         model: &Model,
         request: &GenerateRequest<'_>,
-        mut on_token: impl FnMut(&Drawn<'_>) -> bool,
+        on_token: impl FnMut(&Drawn<'_>) -> bool,
     ) -> Result<Generated, Error> {
-        let GenerateRequest { prompt, sampling, n_top_log_probs } = *request;
+        let GenerateRequest { prompt, sampling, .. } = *request;
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
         sampling.check()?;
-        let n_reused = self.rewind(prompt);
-        let mut logits = Vec::new();
-        for piece in prompt[n_reused..].chunks(PREFILL_ROWS) {
-            logits = self.feed(model, piece);
+        let spec = self.cache.borrow().spec();
+        let drafting = request.drafting.resolved(model, spec);
+        drafting.check(model, spec)?;
+        let mut drafter = Drafter::new(drafting, prompt);
+        let with_module = drafter.as_ref().is_some_and(|drafter| drafter.lookup.is_none());
+
+        let n_reused = self.rewind(model, prompt, with_module);
+        self.prefill(model, &prompt[n_reused..], with_module);
+        let mut answer = Answer {
+            request,
+            on_token,
+            history: History::for_sampling(sampling, prompt),
+            n_drawn: 0,
+            kept_logits: Vec::new(),
+        };
+        let mut drafts = DraftCounts::default();
+        if sampling.max_new_tokens == 0 {
+            return Ok(Generated { n_reused, finish: Some(Finish::Length), drafts });
         }
-        let mut history = History::for_sampling(sampling, prompt);
-        for n_drawn in 0..sampling.max_new_tokens as u64 {
-            let key = [sampling.seed, 0, 0, n_drawn];
-            let token = sampler::choose(&mut logits.clone(), sampling, &history, &key)?;
-            let log_probs = LogProbs::of(&logits[..sampling.vocab_limit.min(logits.len())]);
-            let top = log_probs.top(n_top_log_probs);
-            if !on_token(&Drawn { token, log_prob: log_probs.token(token), top: &top }) {
-                return Ok(Generated { n_reused, finish: None });
+        let (mut token, mut next) = answer.draw(&mut self.logits)?;
+        loop {
+            if let Next::End(finish) = next {
+                return Ok(Generated { n_reused, finish, drafts });
             }
-            if sampling.stop_ids.contains(&token) {
-                return Ok(Generated { n_reused, finish: Some(Finish::Stop) });
+            (token, next) = self.step(model, token, drafter.as_mut(), &mut answer, &mut drafts)?;
+        }
+    }
+
+    /// One pass: feeds `token`, drawn last, and guesses behind it; draws as many tokens as the guesses
+    /// allow. Returns the last one.
+    ///
+    /// The cache then holds the answer without its last token, as if nothing had been guessed.
+    fn step<F: FnMut(&Drawn<'_>) -> bool>(
+        &mut self,
+        model: &Model,
+        token: u32,
+        mut drafter: Option<&mut Drafter>,
+        answer: &mut Answer<'_, F>,
+        counts: &mut DraftCounts,
+    ) -> Result<(u32, Next), Error> {
+        let start = Instant::now();
+        let n_before = self.tokens.len();
+        self.tokens.push(token);
+        if let Some(drafter) = &mut drafter {
+            self.draft(model, drafter, answer);
+            self.tokens.extend_from_slice(&drafter.drafts);
+        }
+        let n_rows = self.tokens.len() - n_before;
+        let hidden = self.feed(model, n_before);
+        self.score(model, hidden.data(), n_rows);
+        let seconds = start.elapsed().as_secs_f64();
+
+        let vocab = model.head().n_out();
+        let mut row = 0;
+        let drawn = loop {
+            let drawn = answer.draw(&mut self.logits[row * vocab..(row + 1) * vocab]);
+            row += 1;
+            let guess = self.tokens.get(n_before + row);
+            match drawn {
+                Ok((token, Next::Token)) if guess == Some(&token) => {}
+                drawn => break drawn,
             }
-            if sampling.has_penalties() {
-                history.push(token);
+        };
+        self.keep(n_before + row);
+        counts.n_passes += 1;
+        counts.n_drafted += n_rows - 1;
+        counts.n_accepted += row - 1;
+        if let Some(drafter) = drafter {
+            if drafter.lookup.is_none() {
+                self.module.push(&hidden.data()[..row * hidden.width()]);
             }
-            if n_drawn + 1 < sampling.max_new_tokens as u64 {
-                logits = self.feed(model, &[token]);
+            drafter.pace.learn(n_rows - 1, row - 1, seconds);
+        }
+        drawn
+    }
+
+    /// Puts guesses at what follows `self.tokens` into the drafter's list.
+    fn draft<F>(&mut self, model: &Model, drafter: &mut Drafter, answer: &Answer<'_, F>) {
+        drafter.drafts.clear();
+        let sampling = answer.request.sampling;
+        // The last pass of an answer has no use for guesses: it ends with the token after them.
+        let room = sampling.max_new_tokens - answer.n_drawn - 1;
+        let n = drafter.pace.wish().min(room);
+        self.reserve(n);
+        let blocks = &self.table.blocks;
+        match &mut drafter.lookup {
+            Some(lookup) => {
+                lookup.extend(&self.tokens[lookup.len()..]);
+                lookup.draft(n, &mut drafter.drafts);
+            }
+            None if n == 0 => {
+                self.module.catch_up_late(model, &self.cache, blocks, &self.tokens);
+            }
+            None => {
+                let n_drawn = answer.n_drawn as u64;
+                let ahead = Ahead { sampling, history: &answer.history, n_drawn };
+                let drafts = &mut drafter.drafts;
+                self.module.draft(model, &self.cache, blocks, &self.tokens, n, &ahead, drafts);
             }
         }
-        Ok(Generated { n_reused, finish: Some(Finish::Length) })
     }
 
     /// Keeps the common start with `prompt`, leaving at least its last token to compute.
-    fn rewind(&mut self, prompt: &[u32]) -> usize {
+    fn rewind(&mut self, model: &Model, prompt: &[u32], with_module: bool) -> usize {
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         let common = common.min(prompt.len() - 1);
-        self.tokens.truncate(common);
-        self.table.n_tokens = common;
+        let known = self.module.rewind(common, model.config.hidden_size);
+        let common = if with_module { known } else { common };
+        self.keep(common);
         common
     }
 
-    /// Appends `tokens`; logits after the last.
-    fn feed(&mut self, model: &Model, tokens: &[u32]) -> Vec<f32> {
-        self.pool.reserve(&self.cache, &mut self.table, tokens.len());
+    /// Forgets all but the first `n_tokens` tokens.
+    fn keep(&mut self, n_tokens: usize) {
+        self.tokens.truncate(n_tokens);
+        self.table.n_tokens = n_tokens;
+    }
+
+    /// Appends the rest of a prompt; logits after its last token.
+    fn prefill(&mut self, model: &Model, rest: &[u32], with_module: bool) {
+        for (at, piece) in rest.chunks(PREFILL_ROWS).enumerate() {
+            let n_before = self.tokens.len();
+            self.tokens.extend_from_slice(piece);
+            let hidden = self.feed(model, n_before);
+            if with_module {
+                self.module.push(hidden.data());
+                let blocks = &self.table.blocks;
+                self.module.catch_up(model, &self.cache, blocks, &self.tokens);
+            }
+            if at * PREFILL_ROWS + piece.len() == rest.len() {
+                let last = (piece.len() - 1) * hidden.width();
+                self.score(model, &hidden.data()[last..], 1);
+            }
+        }
+    }
+
+    /// Runs the tokens from `n_cached` on; their hidden states [n, D].
+    fn feed(&mut self, model: &Model, n_cached: usize) -> Tensor {
+        self.reserve(0);
         let mut rows = CachedRows::default();
-        rows.push(&self.table.blocks, self.table.n_tokens, tokens);
+        rows.push(&self.table.blocks, n_cached, &self.tokens[n_cached..]);
         let hidden = model.hidden_cached(&rows, &self.cache);
-        self.table.n_tokens += tokens.len();
-        self.tokens.extend_from_slice(tokens);
-        let width = hidden.width();
-        let last = &hidden.data()[(tokens.len() - 1) * width..];
-        let last = fathom_tensor::Tensor::new(fathom_tensor::Buffer::copy_of(last), &[1, width]);
-        op::logits(&last, model.head()).data().to_vec()
+        self.table.n_tokens = self.tokens.len();
+        hidden
+    }
+
+    /// Logits after `n` rows of hidden states.
+    fn score(&mut self, model: &Model, hidden: &[f32], n: usize) {
+        self.logits.resize(n * model.head().n_out(), 0.0);
+        op::logits_into(hidden, model.head(), &mut self.logits);
+    }
+
+    /// Room for `self.tokens` and `n_more` behind them.
+    fn reserve(&mut self, n_more: usize) {
+        let n_new = self.tokens.len() + n_more - self.table.n_tokens;
+        self.pool.reserve(&self.cache, &mut self.table, n_new);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fathom_model::cache::CacheForm;
-    use fathom_model::{Config, Precision};
-
-    fn model() -> (Model, CacheSpec) {
-        let words = r#"{
-            "model_type": "qwen2", "vocab_size": 37, "hidden_size": 24, "intermediate_size": 36,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 64,
-            "initializer_range": 0.2, "tie_word_embeddings": true
-        }"#;
-        let mut model = Model::random(Config::from_text(words).unwrap(), 3).unwrap();
-        let spec = model.pack_for_cache(Precision::F32, CacheForm::Expanded);
-        (model, spec)
-    }
-
-    /// A token, its log-probability, and the likeliest ones.
-    type Heard = (u32, f32, Vec<(u32, f32)>);
-
-    fn answer(
-        model: &Model,
-        session: &mut Session,
-        sampling: &Sampling,
-        n_top: usize,
-    ) -> Vec<Heard> {
-        let request = GenerateRequest { prompt: &[5, 17, 3], sampling, n_top_log_probs: n_top };
-        let mut heard = Vec::new();
-        let generated = session.generate(model, &request, |drawn| {
-            heard.push((drawn.token, drawn.log_prob, drawn.top.to_vec()));
-            true
-        });
-        assert_eq!(generated.unwrap().finish, Some(Finish::Length));
-        heard
-    }
-
-    #[test]
-    fn an_answer_repeats_whatever_the_cache_held() {
-        let (model, spec) = model();
-        let sampling = Sampling { frequency_penalty: 0.5, seed: 4, ..Sampling::plain(12) };
-        let mut session = Session::new(spec);
-        let first = answer(&model, &mut session, &sampling, 2);
-        assert_eq!(answer(&model, &mut session, &sampling, 2), first);
-        assert_ne!(answer(&model, &mut session, &Sampling { seed: 5, ..sampling }, 2), first);
-    }
-
-    #[test]
-    fn log_probabilities_do_not_depend_on_how_tokens_are_drawn() {
-        let (model, spec) = model();
-        let greedy = answer(&model, &mut Session::new(spec), &Sampling::greedy(6), 1);
-        for (token, log_prob, top) in &greedy {
-            assert_eq!(*top, [(*token, *log_prob)]);
+impl<F: FnMut(&Drawn<'_>) -> bool> Answer<'_, F> {
+    /// Draws the next token from its logits [V], which are scratch afterwards, and tells the listener.
+    fn draw(&mut self, logits: &mut [f32]) -> Result<(u32, Next), Error> {
+        let GenerateRequest { sampling, n_top_log_probs, .. } = *self.request;
+        let limit = sampling.vocab_limit.min(logits.len());
+        if n_top_log_probs.is_some() {
+            self.kept_logits.clear();
+            self.kept_logits.extend_from_slice(&logits[..limit]);
         }
-        let cut = Sampling { temperature: 0.1, top_k: 1, ..Sampling::plain(6) };
-        assert_eq!(answer(&model, &mut Session::new(spec), &cut, 1), greedy);
-    }
-
-    #[test]
-    fn a_heavy_penalty_keeps_an_answer_from_repeating_itself() {
-        let (model, spec) = model();
-        let sampling = Sampling {
-            repetition_penalty: 2.0,
-            frequency_penalty: 2.0,
-            presence_penalty: 2.0,
-            ..Sampling::greedy(10)
+        let key = [sampling.seed, 0, 0, self.n_drawn as u64];
+        let token = sampler::choose(logits, sampling, &self.history, &key)?;
+        self.n_drawn += 1;
+        let wants_more = match n_top_log_probs {
+            None => (self.on_token)(&Drawn { token, log_prob: None, top: &[] }),
+            Some(n) => {
+                let log_probs = LogProbs::of(&self.kept_logits);
+                let top = log_probs.top(n);
+                let log_prob = Some(log_probs.token(token));
+                (self.on_token)(&Drawn { token, log_prob, top: &top })
+            }
         };
-        let heard = answer(&model, &mut Session::new(spec), &sampling, 0);
-        let mut tokens: Vec<u32> = heard.iter().map(|(token, ..)| *token).collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        assert_eq!(tokens.len(), 10, "{heard:?}");
+        if sampling.has_penalties() {
+            self.history.push(token);
+        }
+        let next = if !wants_more {
+            Next::End(None)
+        } else if sampling.stop_ids.contains(&token) {
+            Next::End(Some(Finish::Stop))
+        } else if self.n_drawn >= sampling.max_new_tokens {
+            Next::End(Some(Finish::Length))
+        } else {
+            Next::Token
+        };
+        Ok((token, next))
     }
+}
 
-    #[test]
-    fn what_cannot_work_is_refused_and_the_session_goes_on() {
-        let (model, spec) = model();
-        let mut session = Session::new(spec);
-        let plain = Sampling::plain(3);
-        let empty = GenerateRequest { prompt: &[], sampling: &plain, n_top_log_probs: 0 };
-        assert_eq!(session.generate(&model, &empty, |_| true), Err(Error::EmptyPrompt));
-        let wrong = Sampling { top_p: 2.0, ..Sampling::plain(3) };
-        let request = GenerateRequest { prompt: &[5], sampling: &wrong, n_top_log_probs: 0 };
-        assert!(matches!(
-            session.generate(&model, &request, |_| true),
-            Err(Error::Setting { name: "top_p", .. })
-        ));
-        assert_eq!(answer(&model, &mut session, &plain, 0).len(), 3);
+impl Drafter {
+    /// None if nothing is to be guessed.
+    fn new(drafting: Drafting, prompt: &[u32]) -> Option<Drafter> {
+        let (n_tokens, adaptive, from_text) = match drafting {
+            Drafting::Mtp { n_tokens, adaptive } => (n_tokens, adaptive, false),
+            Drafting::Lookup { n_tokens, adaptive } => (n_tokens, adaptive, true),
+            Drafting::Off | Drafting::Auto => return None,
+        };
+        let lookup = from_text.then(|| {
+            let mut lookup = Lookup::default();
+            lookup.extend(prompt);
+            lookup
+        });
+        Some(Drafter { lookup, pace: Pace::new(n_tokens, adaptive), drafts: Vec::new() })
     }
 }

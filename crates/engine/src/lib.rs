@@ -3,13 +3,16 @@
 //! This room never sees a string: token ids in, token ids and log-probabilities out.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod blocks;
 mod error;
 pub mod generate;
 pub mod rollout;
 pub mod sampler;
+pub mod speculate;
 
 pub use error::Error;
 pub use generate::{Drawn, GenerateRequest, Generated, Session};
 pub use rollout::{Answer, Finish, Request, Rollout, rollout};
 pub use sampler::Sampling;
+pub use speculate::{DraftCounts, Drafting};

@@ -2,6 +2,7 @@
 //! engine's business.
 
 use crate::config::{Attention, Config};
+pub use fathom_kernels::attention::CacheType;
 use fathom_kernels::attention::{BLOCK_TOKENS, PagedKv};
 
 /// What is cached of an MLA layer. Other attention always caches keys and values.
@@ -29,12 +30,14 @@ pub struct CacheSpec {
     pub v_dim: usize,
     /// Form in use.
     pub form: CacheForm,
+    /// How the numbers are held.
+    pub cache_type: CacheType,
 }
 
 impl CacheSpec {
-    /// The cache of `config` in the given form, without room for MTP modules.
+    /// The cache of `config` in the given form, in f32, without room for MTP modules.
     pub fn new(config: &Config, form: CacheForm) -> Self {
-        let n_layers = config.num_hidden_layers;
+        let (n_layers, cache_type) = (config.num_hidden_layers, CacheType::F32);
         match (config.attention(), form) {
             (Attention::Mla { kv_lora_rank, qk_rope_head_dim, .. }, CacheForm::Latent) => {
                 let qk_dim = kv_lora_rank + qk_rope_head_dim;
@@ -45,6 +48,7 @@ impl CacheSpec {
                     qk_dim,
                     v_dim: kv_lora_rank,
                     form,
+                    cache_type,
                 }
             }
             (Attention::Mla { num_attention_heads, .. }, CacheForm::Expanded) => CacheSpec {
@@ -54,6 +58,7 @@ impl CacheSpec {
                 qk_dim: config.qk_head_dim(),
                 v_dim: config.v_dim(),
                 form,
+                cache_type,
             },
             (Attention::Gqa { num_key_value_heads, head_dim, .. }, _) => CacheSpec {
                 n_layers,
@@ -62,6 +67,7 @@ impl CacheSpec {
                 qk_dim: head_dim,
                 v_dim: head_dim,
                 form: CacheForm::Expanded,
+                cache_type,
             },
         }
     }
@@ -71,10 +77,17 @@ impl CacheSpec {
         self.n_layers + self.n_mtp_layers
     }
 
+    /// The same with numbers of another type. With f16, keys and values are rounded once, when they are
+    /// stored; a row's bits depend on that, and on nothing else that they did not depend on before.
+    pub fn with_type(self, cache_type: CacheType) -> Self {
+        CacheSpec { cache_type, ..self }
+    }
+
     /// Bytes per block over all layers.
     pub fn block_bytes(&self) -> usize {
         let values = if self.form == CacheForm::Latent { 0 } else { self.v_dim };
-        4 * BLOCK_TOKENS * self.n_all_layers() * self.n_kv_heads * (self.qk_dim + values)
+        let n_bytes = self.cache_type.n_bytes();
+        n_bytes * BLOCK_TOKENS * self.n_all_layers() * self.n_kv_heads * (self.qk_dim + values)
     }
 }
 
@@ -87,9 +100,12 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache.
     pub fn new(spec: CacheSpec) -> Self {
-        let layer = || match spec.form {
-            CacheForm::Latent => PagedKv::latent(spec.qk_dim, spec.v_dim),
-            CacheForm::Expanded => PagedKv::new(spec.n_kv_heads, spec.qk_dim, spec.v_dim),
+        let layer = || {
+            let layer = match spec.form {
+                CacheForm::Latent => PagedKv::latent(spec.qk_dim, spec.v_dim),
+                CacheForm::Expanded => PagedKv::new(spec.n_kv_heads, spec.qk_dim, spec.v_dim),
+            };
+            layer.with_type(spec.cache_type)
         };
         KvCache { spec, layers: (0..spec.n_all_layers()).map(|_| layer()).collect() }
     }

@@ -1,6 +1,11 @@
 //! `fathom bench`: how fast this machine is, beside what it can do at most.
 
+mod batch;
+mod decode;
+mod prefill;
+mod rate;
 mod stand_in;
+mod subject;
 
 use super::{Dtype, Machine};
 use crate::failure::Failure;
@@ -20,12 +25,20 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
+  fathom bench decode model-q8_0.gguf --depth 0,4096
+  fathom bench prefill deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --quant q4_k
   fathom bench train
   fathom bench train --shape llama-34m --precision f32 --seconds 20 --json
   fathom bench stand-in distill-qwen-1.5b /tmp/qwen --tokenizer my/tokenizer.json";
 
 #[derive(clap::Subcommand, Debug)]
 enum What {
+    /// Reading prompts: tokens per second, beside what the processor computes at most
+    Prefill(prefill::Args),
+    /// Writing an answer, token after token, beside what memory delivers at most
+    Decode(decode::Args),
+    /// Many sequences that advance together
+    Batch(batch::Args),
     /// Whole training steps: forward, backward, clipping, AdamW
     Train(Train),
     /// Write a checkpoint of a release's shape with random weights, to measure with
@@ -60,6 +73,9 @@ struct Shapes(Vec<BenchShape>);
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args.what {
+        What::Prefill(args) => prefill::run(args),
+        What::Decode(args) => decode::run(args),
+        What::Batch(args) => batch::run(args),
         What::Train(args) => train(args),
         What::StandIn(args) => stand_in::run(args),
     }

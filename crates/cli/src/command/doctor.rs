@@ -92,8 +92,9 @@ fn as_text(found: &Found, style: Style) -> String {
         (
             "limits",
             format!(
-                "{:.0} GFLOP/s f32{bf16}, {:.1} GB/s read",
+                "{:.0} GFLOP/s f32{bf16}, {:.0} GOP/s int8, {:.1} GB/s read",
                 limits.f32_flops / 1e9,
+                limits.int8_ops / 1e9,
                 limits.read_bytes_per_s / 1e9
             ),
         ),
@@ -140,6 +141,7 @@ fn as_json(found: &Found) -> Value {
         "memory_available_bytes": found.memory.map(|memory| memory.available_bytes),
         "f32_flops_per_s": found.limits.f32_flops,
         "bf16_flops_per_s": found.limits.bf16_flops,
+        "int8_ops_per_s": found.limits.int8_ops,
         "read_bytes_per_s": found.limits.read_bytes_per_s,
         "devices": devices,
         "runs_dir": found.runs.display().to_string(),

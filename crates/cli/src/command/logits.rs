@@ -178,7 +178,7 @@ fn greedy(
     n: usize,
 ) -> Result<Vec<u32>, fathom_engine::Error> {
     let sampling = Sampling::greedy(n);
-    let request = GenerateRequest { prompt: ids, sampling: &sampling, n_top_log_probs: 0 };
+    let request = GenerateRequest::new(ids, &sampling);
     let mut drawn = Vec::with_capacity(n);
     session.generate(model, &request, |token| {
         drawn.push(token.token);

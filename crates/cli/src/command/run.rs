@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::opened::{Holding, Opened};
 use crate::output::{json_to_stdout, program, to_stderr};
 use crate::talk::chat::{Chat, cost, stream};
+use crate::talk::drafting::{self, Drafts};
 use crate::talk::hole::{Hole, MAX_MIDDLE_TOKENS, Place};
 use crate::talk::screen::{Screen, Think};
 use crate::talk::settings::{self, Settings};
@@ -67,6 +68,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     holding: Holding,
+
+    #[command(flatten)]
+    drafts: Drafts,
 
     /// Print one JSON object: text, reasoning, ids, finish_reason, usage, timing
     #[arg(long)]
@@ -158,9 +162,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let plan = plan(&args, prompt)?;
     let (mut settings, stop_ids) = args.settings.over_defaults_of(opened.path())?;
     settings.n_top_log_probs = args.logprobs.map(usize::from);
+    let drafting = args.drafts.for_model(&opened, &args.holding)?;
     let start = Instant::now();
+    let (holding, precision) = (&args.holding, args.dtype.into());
     let mut speaker =
-        Speaker::open(&opened, tokenizer, &args.holding, layout, args.dtype.into(), stop_ids)?;
+        Speaker::open(&opened, tokenizer, holding, layout, precision, drafting, stop_ids)?;
     let loaded_s = (opening + start.elapsed()).as_secs_f64();
     let asked = match plan {
         Plan::Chat => return chat(&args, opened.label(), speaker, settings),
@@ -277,6 +283,7 @@ fn answer_once(
     let terminal = std::io::stdout().is_terminal();
     let turn = if args.json {
         let mut screen = Screen::new(std::io::sink(), Style::PLAIN, false, Think::On);
+        let drafting = drafting::word(speaker.voice.drafting);
         let (turn, reply) = stream(&mut speaker, prompt, settings, &mut screen, &interrupt)?;
         let mut value = json!({
             "text": reply.answer,
@@ -294,6 +301,10 @@ fn answer_once(
                 "prefill_s": turn.prefill.as_secs_f64(),
                 "decode_s": turn.decode.as_secs_f64(),
                 "tokens_per_s": turn.tokens_per_s(),
+                "draft": drafting,
+                "passes": turn.drafts.n_passes,
+                "drafted_tokens": turn.drafts.n_drafted,
+                "accepted_tokens": turn.drafts.n_accepted,
             },
         });
         if settings.n_top_log_probs.is_some() {

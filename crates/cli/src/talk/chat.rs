@@ -300,11 +300,15 @@ pub(crate) fn stream<'s, W: std::io::Write>(
 
 /// A line on what an answer cost.
 pub(crate) fn cost(turn: &Turn) -> String {
+    let drafts = turn.drafts.acceptance();
+    let drafts = drafts.map_or(String::new(), |share| {
+        format!(" · {:.0} % of {} drafts accepted", 100.0 * share, turn.drafts.n_drafted)
+    });
     let rate = turn.tokens_per_s().map_or(String::new(), |rate| format!(" · {rate:.0} tokens/s"));
     let how = match turn.ended {
         Ended::Stop => "",
         Ended::Length => " · cut off: no tokens left",
         Ended::Interrupted => " · stopped",
     };
-    format!("{} tokens{rate}{how}", turn.ids.len())
+    format!("{} tokens{rate}{drafts}{how}", turn.ids.len())
 }

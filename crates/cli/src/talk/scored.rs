@@ -12,13 +12,13 @@ pub(crate) struct Scored {
     top: Vec<(u32, f32)>,
 }
 
-impl From<&Drawn<'_>> for Scored {
-    fn from(drawn: &Drawn<'_>) -> Scored {
-        Scored { id: drawn.token, log_prob: drawn.log_prob, top: drawn.top.to_vec() }
-    }
-}
-
 impl Scored {
+    /// None if log-probabilities were not asked for.
+    pub(crate) fn of(drawn: &Drawn<'_>) -> Option<Scored> {
+        let log_prob = drawn.log_prob?;
+        Some(Scored { id: drawn.token, log_prob, top: drawn.top.to_vec() })
+    }
+
     /// As JSON: the fields of the OpenAI API, and the id. A token that is not text by itself has
     /// its exact bytes beside the text.
     pub(crate) fn json(&self, tokenizer: &Tokenizer) -> Value {

@@ -5,7 +5,7 @@ use super::settings::Settings;
 use crate::failure::Failure;
 use crate::opened::{Holding, Opened};
 use fathom_checkpoint::gguf::Gguf;
-use fathom_engine::{Drawn, Finish, GenerateRequest, Sampling, Session};
+use fathom_engine::{DraftCounts, Drafting, Drawn, Finish, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec};
 use fathom_model::{Model, Precision};
 use fathom_text::chat::{Hints, Options, Prompt, TemplateFile};
@@ -140,6 +140,8 @@ pub(crate) struct Turn {
     pub(crate) prefill: Duration,
     /// Time of all others.
     pub(crate) decode: Duration,
+    /// What guesses at the next tokens cost and brought.
+    pub(crate) drafts: DraftCounts,
 }
 
 impl Turn {
@@ -164,6 +166,8 @@ pub(crate) struct Speaker {
 pub(crate) struct Voice {
     pub(crate) model: Model,
     pub(crate) cache: CacheSpec,
+    /// Who guesses at the next tokens.
+    pub(crate) drafting: Drafting,
     session: Session,
     stop_ids: Vec<u32>,
     /// Ids from here on have no token.
@@ -171,16 +175,19 @@ pub(crate) struct Voice {
 }
 
 impl Speaker {
-    /// Loads a model. `stop_ids` come from its `generation_config.json`.
+    /// Loads a model, with its MTP module if `drafting` needs it. `stop_ids` come from its
+    /// `generation_config.json`.
     pub(crate) fn open(
         opened: &Opened,
         tokenizer: Tokenizer,
         holding: &Holding,
         layout: Layout,
         precision: Precision,
+        drafting: Drafting,
         stop_ids: Vec<u32>,
     ) -> Result<Speaker, Failure> {
-        let mut model = opened.load(holding, false)?.model;
+        let with_module = matches!(drafting, Drafting::Mtp { .. });
+        let mut model = opened.load(holding, with_module)?.model;
         if tokenizer.vocab_size() > model.config.vocab_size {
             return Err(Failure::Failed(format!(
                 "`{}`: the tokenizer has {} tokens, the model knows {}",
@@ -201,7 +208,7 @@ impl Speaker {
         stop_ids.sort_unstable();
         stop_ids.dedup();
         let (session, vocab_limit) = (Session::new(cache), tokenizer.vocab_size());
-        let voice = Voice { model, cache, session, stop_ids, vocab_limit };
+        let voice = Voice { model, cache, drafting, session, stop_ids, vocab_limit };
         let mut speaker = Speaker { voice, tokenizer, layout, opens_thinking: false, renderer };
         // What a prompt does to one question it does to all; a template that refuses says so later.
         let probe = speaker.rendered(&[Message::user("?")]);
@@ -256,16 +263,15 @@ impl Voice {
         let mut prefill = None;
         let (mut ids, mut scored) = (Vec::new(), Vec::new());
         let stop_ids = &self.stop_ids;
-        let n_top = settings.n_top_log_probs;
-        let request =
-            GenerateRequest { prompt, sampling: &sampling, n_top_log_probs: n_top.unwrap_or(0) };
+        let (n_top_log_probs, drafting) = (settings.n_top_log_probs, self.drafting);
+        let request = GenerateRequest { prompt, sampling: &sampling, n_top_log_probs, drafting };
         let hear = |drawn: &Drawn<'_>| {
             prefill.get_or_insert_with(|| start.elapsed());
             if stop_ids.contains(&drawn.token) {
                 return true;
             }
             ids.push(drawn.token);
-            scored.extend(n_top.map(|_| Scored::from(drawn)));
+            scored.extend(Scored::of(drawn));
             on_token(drawn.token)
         };
         let generated = self.session.generate(&self.model, &request, hear)?;
@@ -276,8 +282,8 @@ impl Voice {
             None => Ended::Interrupted,
         };
         let decode = start.elapsed().saturating_sub(prefill);
-        let (n_prompt, n_reused) = (prompt.len(), generated.n_reused);
-        Ok(Turn { ids, scored, ended, n_prompt, n_reused, prefill, decode })
+        let (n_prompt, n_reused, drafts) = (prompt.len(), generated.n_reused, generated.drafts);
+        Ok(Turn { ids, scored, ended, n_prompt, n_reused, prefill, decode, drafts })
     }
 
     /// Also ends answers at these ids.

@@ -1,20 +1,26 @@
 //! Attention of new rows over a paged cache: decode, chunked prefill, and both at once.
 //!
-//! The same inner loop as for whole sequences, over the same logical blocks, hence the same bits.
-//! A task takes rows of several sequences through the blocks side by side: where neighbours list the
-//! same block (a shared prompt), it is read once and their rows fill the tiles together.
+//! The same arithmetic as for whole sequences, over the same logical blocks and parts, hence the same
+//! bits (a cache in half precision: those of its rounded keys and values). A task takes rows of several
+//! sequences through the blocks side by side: where neighbours list the same block (a shared prompt),
+//! it is read once and their rows fill the tiles together. Latent caches are in [`super::latent`].
 
-use super::forward::Softmax;
-use super::lanes::Lines;
-use super::tile::{self, Block, Query};
-use super::{BLOCK_TOKENS, Heads, PagedKv};
+use super::dots::{Source, widen};
+use super::lanes::{Lines, Number};
+use super::latent::LatentRows;
+use super::parts::{Walk, walk};
+use super::running::{Running, finish_row, merge_row};
+use super::tile::{self, Block, Query, Stored};
+use super::{BLOCK_TOKENS, CacheType, Heads, PagedKv};
 use crate::cpu::{self, Isa};
 use crate::threads::{self, Shards};
 use std::cell::RefCell;
 use std::ops::Range;
 
 /// Query rows times heads that walk the blocks side by side.
-const CHUNK_QUERIES: usize = 64;
+const LIST_QUERIES: usize = 120;
+/// From this many queries on, a half-precision block is widened once for all of them.
+const WIDEN_FROM: usize = 12;
 
 /// New rows of one sequence over its cached keys.
 ///
@@ -33,7 +39,8 @@ pub struct CachedSegment<'a> {
 /// Causal attention of the rows of all segments over their cached keys.
 ///
 /// Shapes: `q` [N, H, D], `out` [N, H, V]. Rows of no segment are left as they are.
-/// A row has the same bits as in [`forward`](super::forward) over the whole sequence.
+/// Over a cache in f32 a row has the same bits as in [`forward`](super::forward) over the whole
+/// sequence.
 ///
 /// Panics if a length does not fit, a block is missing, or two segments have one row.
 pub fn forward_cached(
@@ -56,30 +63,41 @@ pub(super) fn forward_cached_on(
     out: &mut [f32],
 ) {
     check(heads, cache, segments, q, out);
-    let rows: Vec<CachedRow> = segments
-        .iter()
-        .flat_map(|segment| {
-            segment.rows.clone().enumerate().map(|(i, row)| CachedRow {
-                blocks: segment.blocks,
-                row,
-                n_keys: segment.past + i + 1,
-            })
-        })
-        .collect();
-    let plan = Plan::new(heads, rows.len());
-    let out = Shards::new(out);
-    let n_chunks = rows.len().div_ceil(plan.rows);
-    let n_splits = heads.group().div_ceil(plan.heads);
-    threads::run(heads.n_kv_heads * n_splits * n_chunks, |task| {
-        let (chunk, split) = (task % n_chunks, task / n_chunks);
-        let (kv_head, first) = (split / n_splits, split % n_splits * plan.heads);
-        let rows = &rows[chunk * plan.rows..((chunk + 1) * plan.rows).min(rows.len())];
-        let group = kv_head * heads.group();
-        let some = group + first..group + (first + plan.heads).min(heads.group());
-        SCRATCH.with_borrow_mut(|scratch| {
-            Walk { isa, heads, cache, kv_head, q, out: &out }.rows(rows, some, scratch)
-        });
-    });
+    let v_pad = heads.dims().v_pad();
+    let call = Call { isa, heads, cache, q, out: Shards::new(out) };
+    if cache.is_latent() {
+        walk(&LatentRows::new(&call, segments), v_pad);
+    } else {
+        walk(&HeadRows::new(&call, segments), v_pad);
+    }
+}
+
+/// What one call reads and writes.
+pub(super) struct Call<'a> {
+    pub(super) isa: Isa,
+    pub(super) heads: &'a Heads,
+    pub(super) cache: &'a PagedKv,
+    pub(super) q: &'a [f32],
+    pub(super) out: Shards<'a, f32>,
+}
+
+impl Call<'_> {
+    /// Query of one head of a row.
+    pub(super) fn query(&self, row: usize, head: usize) -> &[f32] {
+        let at = row * self.heads.n_heads + head;
+        &self.q[at * self.heads.qk_dim..][..self.heads.qk_dim]
+    }
+
+    /// Where its result goes.
+    ///
+    /// # Safety
+    /// No one else may hold it.
+    #[allow(clippy::mut_from_ref)] // as `Shards::slice`
+    pub(super) unsafe fn result(&self, row: usize, head: usize) -> &mut [f32] {
+        let (at, v_dim) = (row * self.heads.n_heads + head, self.heads.v_dim);
+        // SAFETY: the caller's promise.
+        unsafe { self.out.slice(at * v_dim..(at + 1) * v_dim) }
+    }
 }
 
 /// One row of `q`.
@@ -89,32 +107,22 @@ struct CachedRow<'a> {
     n_keys: usize,
 }
 
-/// What one task takes on.
-struct Plan {
-    /// Rows at a time.
-    rows: usize,
-    /// Query heads at a time, of one key/value head.
-    heads: usize,
-}
-
-impl Plan {
-    /// Enough tasks for all threads, by fewer rows first, then by fewer heads.
-    fn new(heads: &Heads, n_rows: usize) -> Self {
-        let n_tasks = 4 * threads::n_threads();
-        let group = heads.group();
-        let rows = (CHUNK_QUERIES / group).max(1);
-        let rows = rows.min((n_rows * heads.n_kv_heads / n_tasks).max(4)).min(n_rows.max(1));
-        let n_chunks = n_rows.div_ceil(rows).max(1) * heads.n_kv_heads;
-        let heads = if n_chunks >= n_tasks { group } else { (group * n_chunks / n_tasks).max(4) };
-        Plan { rows, heads: heads.next_multiple_of(4).min(group) }
-    }
+/// Rows over keys and values of several heads. A list is some rows and the query heads of one
+/// key/value head.
+struct HeadRows<'a> {
+    call: &'a Call<'a>,
+    rows: Vec<CachedRow<'a>>,
+    /// Rows of a list.
+    step: usize,
 }
 
 #[derive(Default)]
 struct Scratch {
     queries: Vec<Query>,
-    softmax: Softmax,
-    /// Values of one latent block, [BLOCK_TOKENS, v_pad].
+    /// Number of the block, block of the cache, first query, end.
+    steps: Vec<(usize, u32, usize, usize)>,
+    /// A widened block.
+    keys_t: Lines,
     values: Lines,
 }
 
@@ -122,83 +130,170 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// One task: some query heads of one key/value head.
-struct Walk<'a> {
-    isa: Isa,
-    heads: &'a Heads,
-    cache: &'a PagedKv,
-    kv_head: usize,
-    q: &'a [f32],
-    out: &'a Shards<'a, f32>,
-}
+impl<'a> HeadRows<'a> {
+    fn new(call: &'a Call, segments: &[CachedSegment<'a>]) -> Self {
+        let mut rows: Vec<CachedRow> = Vec::new();
+        for segment in segments {
+            rows.extend(segment.rows.clone().enumerate().map(|(i, row)| CachedRow {
+                blocks: segment.blocks,
+                row,
+                n_keys: segment.past + i + 1,
+            }));
+        }
+        // Enough lists for all threads; no fewer rows than fill a tile.
+        let heads = call.heads;
+        let even = rows.len() * heads.n_kv_heads / (4 * threads::n_threads());
+        let most = (LIST_QUERIES / heads.group()).max(1);
+        let fewest = 12usize.div_ceil(heads.group());
+        let step = even.max(fewest).min(most);
+        HeadRows { call, rows, step }
+    }
 
-impl Walk<'_> {
-    fn rows(&self, rows: &[CachedRow], heads: Range<usize>, scratch: &mut Scratch) {
-        let (dims, n_heads) = (self.heads.dims(), heads.len());
-        let place = |query: usize| {
-            rows[query / n_heads].row * self.heads.n_heads + heads.start + query % n_heads
-        };
-        let n_queries = rows.len() * n_heads;
-        let queries = &mut scratch.queries;
-        queries.clear();
-        queries.extend((0..n_queries).map(|query| Query {
-            q: self.q[place(query) * dims.qk_dim..][..dims.qk_dim].as_ptr(),
-            n_keys: rows[query / n_heads].n_keys,
-        }));
-        let state = scratch.softmax.begin(n_queries, dims.v_pad());
-        let longest = rows.iter().map(|row| row.n_keys).max().unwrap_or(0);
-        for b in 0..longest.div_ceil(BLOCK_TOKENS) {
-            let first_key = b * BLOCK_TOKENS;
-            let block_of = |row: &CachedRow| (row.n_keys > first_key).then(|| row.blocks[b]);
-            let mut start = 0;
-            // Runs of neighbours that read the same block.
-            for run in rows.chunk_by(|x, y| block_of(x) == block_of(y)) {
-                let (at, n) = (start * n_heads, run.len() * n_heads);
-                start += run.len();
-                let Some(id) = block_of(&run[0]) else { continue };
-                let values = if self.cache.is_latent() {
-                    let most = run.iter().map(|row| row.n_keys - first_key).max().unwrap_or(0);
-                    self.latent_values(id, most.min(BLOCK_TOKENS), &mut scratch.values)
-                } else {
-                    self.cache.values(id, self.kv_head)
+    /// Rows and key/value head of a list.
+    fn list(&self, list: usize) -> (&[CachedRow<'a>], usize) {
+        let n_chunks = self.rows.len().div_ceil(self.step);
+        // Heads of some rows follow each other: their queries share cache lines with no one else.
+        let (kv_head, chunk) = (list / n_chunks, list % n_chunks);
+        let end = ((chunk + 1) * self.step).min(self.rows.len());
+        (&self.rows[chunk * self.step..end], kv_head)
+    }
+
+    /// The block as the inner loop takes it; `after` is the block that is read next.
+    fn block(&self, step: Step, kv_head: usize, scratch: &mut Blocks) -> Block {
+        let cache = self.call.cache;
+        let stored = match cache.cache_type() {
+            CacheType::F32 => {
+                let (keys_t, values) = sources(cache, step.block, step.after, kv_head);
+                Stored::Full { keys_t, values }
+            }
+            CacheType::F16 if step.n_queries < WIDEN_FROM => {
+                let (keys_t, values) = sources(cache, step.block, step.after, kv_head);
+                Stored::Half { keys_t, values }
+            }
+            CacheType::F16 => {
+                let wide = |src: &[u16], dst: &mut Lines| {
+                    let dst = dst.room(src.len());
+                    // SAFETY: both have room; blocks are whole lanes.
+                    unsafe { widen(self.call.isa, src.as_ptr(), src.len(), dst.as_mut_ptr()) };
+                    Source::alone(dst.as_ptr())
                 };
-                let keys_t = self.cache.keys_t(id, self.kv_head).as_ptr();
-                let block = Block { keys_t, values: values.as_ptr(), first_key };
-                // SAFETY: cache blocks have the documented shapes; the run's queries lie in the chunk.
-                unsafe {
-                    let state = state.from(at, dims.v_pad());
-                    tile::attend_block(self.isa, &dims, &block, &queries[at..at + n], state);
+                Stored::Full {
+                    keys_t: wide(cache.keys(step.block, kv_head), scratch.keys_t),
+                    values: wide(cache.values(step.block, kv_head), scratch.values),
                 }
             }
-        }
-        for query in 0..n_queries {
-            // SAFETY: rows and heads of different tasks differ; `query` is in the chunk.
-            unsafe {
-                let out =
-                    self.out.slice(place(query) * dims.v_dim..(place(query) + 1) * dims.v_dim);
-                let state = state.from(query, dims.v_pad());
-                tile::finish_row(self.isa, &dims, state, out, &mut 0.0);
+        };
+        Block { stored, first_key: step.first_key }
+    }
+}
+
+/// One block that some queries meet.
+#[derive(Clone, Copy)]
+struct Step {
+    block: u32,
+    /// The block that is read next; the same where there is none.
+    after: u32,
+    first_key: usize,
+    n_queries: usize,
+}
+
+/// Room for a widened block.
+struct Blocks<'s> {
+    keys_t: &'s mut Lines,
+    values: &'s mut Lines,
+}
+
+/// Keys and values of a block, and how far on those of the next one lie.
+fn sources<T: Number>(
+    cache: &PagedKv,
+    block: u32,
+    after: u32,
+    kv_head: usize,
+) -> (Source<T>, Source<T>) {
+    let source = |at: &[T], next: &[T]| Source {
+        at: at.as_ptr(),
+        next: next.as_ptr() as isize - at.as_ptr() as isize,
+    };
+    (
+        source(cache.keys(block, kv_head), cache.keys(after, kv_head)),
+        source(cache.values(block, kv_head), cache.values(after, kv_head)),
+    )
+}
+
+impl Walk for HeadRows<'_> {
+    fn n_lists(&self) -> usize {
+        self.rows.len().div_ceil(self.step) * self.call.heads.n_kv_heads
+    }
+
+    fn size(&self, list: usize) -> (usize, usize) {
+        let (rows, _) = self.list(list);
+        let longest = rows.iter().map(|row| row.n_keys).max().unwrap_or(0);
+        (rows.len() * self.call.heads.group(), longest)
+    }
+
+    unsafe fn attend(&self, list: usize, blocks: Range<usize>, state: Running) {
+        let ((rows, kv_head), dims) = (self.list(list), self.call.heads.dims());
+        let group = self.call.heads.group();
+        SCRATCH.with_borrow_mut(|Scratch { queries, steps, keys_t, values }| {
+            queries.clear();
+            queries.extend((0..rows.len() * group).map(|query| {
+                let CachedRow { row, n_keys, .. } = rows[query / group];
+                let q = self.call.query(row, kv_head * group + query % group).as_ptr();
+                Query { q, n_keys }
+            }));
+            steps.clear();
+            for b in blocks {
+                let first_key = b * BLOCK_TOKENS;
+                let block_of = |row: &CachedRow| (row.n_keys > first_key).then(|| row.blocks[b]);
+                let mut start = 0;
+                // Runs of neighbours that read the same block.
+                for run in rows.chunk_by(|x, y| block_of(x) == block_of(y)) {
+                    let (at, end) = (start * group, (start + run.len()) * group);
+                    start += run.len();
+                    steps.extend(block_of(&run[0]).map(|block| (b, block, at, end)));
+                }
+            }
+            for i in 0..steps.len() {
+                let (b, block, at, end) = steps[i];
+                let after = steps.get(i + 1).map_or(block, |step| step.1);
+                let (first_key, n_queries) = (b * BLOCK_TOKENS, end - at);
+                let step = Step { block, after, first_key, n_queries };
+                let room = &mut Blocks { keys_t, values };
+                let block = self.block(step, kv_head, room);
+                // SAFETY: cache blocks have the documented shapes; the run's queries lie in the list.
+                unsafe {
+                    let state = state.from(at, dims.v_pad());
+                    tile::attend_block(self.call.isa, &dims, &block, &queries[at..end], state);
+                }
+            }
+        });
+    }
+
+    unsafe fn merge(&self, list: usize, first_key: usize, total: Running, part: Running) {
+        let ((rows, _), group) = (self.list(list), self.call.heads.group());
+        let v_pad = self.call.heads.dims().v_pad();
+        for query in 0..rows.len() * group {
+            if rows[query / group].n_keys > first_key {
+                // SAFETY: the states have room for the list.
+                unsafe {
+                    let (total, part) = (total.from(query, v_pad), part.from(query, v_pad));
+                    merge_row(self.call.isa, v_pad, total, part);
+                }
             }
         }
     }
 
-    /// The first `n` values of a latent block: its keys cut to `v_dim`, turned into rows.
-    fn latent_values<'s>(&self, block: u32, n: usize, scratch: &'s mut Lines) -> &'s [f32] {
-        let (v_dim, v_pad) = (self.cache.v_dim(), self.heads.dims().v_pad());
-        let rows: Vec<*const f32> = self
-            .cache
-            .keys_t(block, 0)
-            .chunks_exact(BLOCK_TOKENS)
-            .take(v_dim)
-            .map(|column| column.as_ptr())
-            .collect();
-        let values = scratch.room(BLOCK_TOKENS * v_pad);
-        // SAFETY: each row has BLOCK_TOKENS columns, at least `n` in whole lanes; `values` has room.
-        unsafe {
-            let n_cols = n.next_multiple_of(16);
-            tile::transpose_rows(self.isa, &rows, n_cols, values.as_mut_ptr(), v_pad);
+    unsafe fn finish(&self, list: usize, state: Running) {
+        let ((rows, kv_head), dims) = (self.list(list), self.call.heads.dims());
+        let group = self.call.heads.group();
+        for query in 0..rows.len() * group {
+            let (row, head) = (rows[query / group].row, kv_head * group + query % group);
+            // SAFETY: rows and heads of different lists differ; the state has room for the list.
+            unsafe {
+                let (out, state) = (self.call.result(row, head), state.from(query, dims.v_pad()));
+                finish_row(self.call.isa, &dims, state, out, &mut 0.0);
+            }
         }
-        values
     }
 }
 

@@ -1,10 +1,13 @@
 //! Attention over whole sequences, forward.
 //!
 //! A task packs the keys of its segments into blocks (transposed, so that lanes are keys), then
-//! walks chunks of query rows over the blocks. Tasks own disjoint rows of the output.
+//! walks chunks of query rows over the blocks, part by part. Tasks own disjoint rows of the output.
 
+use super::dots::{Source, transpose_rows};
 use super::lanes::Lines;
-use super::tile::{self, Block, Query, Running};
+use super::parts::parts;
+use super::running::{Softmax, finish_row, merge_row};
+use super::tile::{self, Block, Query, Stored};
 use super::{BLOCK_TOKENS, Heads, Segment};
 use crate::cpu::{self, Isa};
 use crate::threads::{self, Shards};
@@ -134,27 +137,6 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Memory of the running softmax of a chunk of queries.
-#[derive(Default)]
-pub(super) struct Softmax {
-    max: Vec<f32>,
-    sum: Lines,
-    acc: Lines,
-}
-
-impl Softmax {
-    /// The state before the first key, for `n` queries.
-    pub(super) fn begin(&mut self, n: usize, v_pad: usize) -> Running {
-        self.max.clear();
-        self.max.resize(n, f32::NEG_INFINITY);
-        let sum = self.sum.room(n * 16);
-        sum[..n * 16].fill(0.0);
-        let acc = self.acc.room(n * v_pad);
-        acc[..n * v_pad].fill(0.0);
-        Running { max: self.max.as_mut_ptr(), sum: sum.as_mut_ptr(), acc: acc.as_mut_ptr() }
-    }
-}
-
 /// One task: a key/value head of some segments.
 struct Pass<'a> {
     isa: Isa,
@@ -180,8 +162,8 @@ impl Pass<'_> {
         let vals = Matrix { data: self.inputs.v, dim: dims.v_dim, heads: self.heads.n_kv_heads };
         packer.padded(vals.head(self.kv_head), from, values);
 
-        let (group, block_keys, block_values) =
-            (self.heads.group(), dims.qk_dim * BLOCK_TOKENS, dims.v_pad() * BLOCK_TOKENS);
+        let (group, v_pad) = (self.heads.group(), dims.v_pad());
+        let (block_keys, block_values) = (dims.qk_dim * BLOCK_TOKENS, v_pad * BLOCK_TOKENS);
         let all = rows.start * group..rows.end * group;
         for start in all.clone().step_by(CHUNK_QUERIES) {
             let chunk = start..(start + CHUNK_QUERIES).min(all.end);
@@ -199,19 +181,39 @@ impl Pass<'_> {
                     n_keys: segment.prefix.len() + query / group + 1,
                 }
             }));
-            let state = self.scratch.softmax.begin(chunk.len(), dims.v_pad());
-            for b in 0..queries[chunk.len() - 1].n_keys.div_ceil(BLOCK_TOKENS) {
-                let first_key = b * BLOCK_TOKENS;
-                let active = queries.partition_point(|query| query.n_keys <= first_key);
-                let block = Block {
-                    keys_t: keys_t[b * block_keys..][..block_keys].as_ptr(),
-                    values: values[b * block_values..][..block_values].as_ptr(),
-                    first_key,
-                };
-                // SAFETY: the slices above have the documented lengths; `active` is in the chunk.
-                unsafe {
-                    let state = state.from(active, dims.v_pad());
-                    tile::attend_block(self.isa, &dims, &block, &queries[active..], state);
+            let n_blocks = queries[chunk.len() - 1].n_keys.div_ceil(BLOCK_TOKENS);
+            let [total, part] = self.scratch.softmax.states(chunk.len(), v_pad);
+            for blocks in parts(n_blocks) {
+                let state = if blocks.start == 0 { total } else { part };
+                // SAFETY: both states are of the chunk.
+                unsafe { state.begin(chunk.len(), v_pad) };
+                let seeing =
+                    |b: usize| queries.partition_point(|query| query.n_keys <= b * BLOCK_TOKENS);
+                for b in blocks.clone() {
+                    let block = Block {
+                        stored: Stored::Full {
+                            keys_t: Source::alone(keys_t[b * block_keys..][..block_keys].as_ptr()),
+                            values: Source::alone(
+                                values[b * block_values..][..block_values].as_ptr(),
+                            ),
+                        },
+                        first_key: b * BLOCK_TOKENS,
+                    };
+                    let active = seeing(b);
+                    // SAFETY: the slices above have the documented lengths; `active` is in the chunk.
+                    unsafe {
+                        let state = state.from(active, v_pad);
+                        tile::attend_block(self.isa, &dims, &block, &queries[active..], state);
+                    }
+                }
+                if blocks.start > 0 {
+                    for at in seeing(blocks.start)..chunk.len() {
+                        // SAFETY: `at` is in the chunk.
+                        unsafe {
+                            let (total, part) = (total.from(at, v_pad), part.from(at, v_pad));
+                            merge_row(self.isa, v_pad, total, part);
+                        }
+                    }
                 }
             }
             for (at, query) in chunk.enumerate() {
@@ -220,8 +222,8 @@ impl Pass<'_> {
                 unsafe {
                     let out = self.out.slice(place * dims.v_dim..(place + 1) * dims.v_dim);
                     let lse = self.lse.slice(place..place + 1);
-                    let state = state.from(at, dims.v_pad());
-                    tile::finish_row(self.isa, &dims, state, out, &mut lse[0]);
+                    let state = total.from(at, v_pad);
+                    finish_row(self.isa, &dims, state, out, &mut lse[0]);
                 }
             }
         }
@@ -275,9 +277,7 @@ impl Packer<'_> {
             }
             let dst = &mut dst[first * dim..][..dim * BLOCK_TOKENS];
             // SAFETY: each row has `dim` values, the block has room for all of them.
-            unsafe {
-                tile::transpose_rows(self.isa, &rows[..n], dim, dst.as_mut_ptr(), BLOCK_TOKENS)
-            };
+            unsafe { transpose_rows(self.isa, &rows[..n], dim, dst.as_mut_ptr(), BLOCK_TOKENS) };
         }
     }
 

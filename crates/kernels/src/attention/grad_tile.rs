@@ -4,11 +4,16 @@
 //! (FlashAttention, arXiv:2205.14135, appendix B).
 
 use super::BLOCK_TOKENS;
+use super::dots::{Source, Terms, dot_tile, sum_tile};
 use super::lanes::{Lanes, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Ymm2, Zmm};
-use super::tile::{Dims, TILE_ROWS, Terms, dot_tile, exp_lanes, per_isa, sum_tile};
+use super::tile::{Dims, exp_lanes, per_isa};
 use crate::cpu::Isa;
+
+/// Rows of a tile: with four columns of lanes, sixteen independent chains, enough to hide the
+/// latency of a multiply-add.
+const TILE_ROWS: usize = 4;
 
 /// One block of keys and values, packed for the backward pass, and its gradients.
 #[derive(Clone, Copy)]
@@ -138,8 +143,14 @@ unsafe fn grad_tile<V: Lanes, const R: usize>(
             counts[r] = (queries[r].n_keys - block.first_key).min(BLOCK_TOKENS);
             n_groups = n_groups.max(counts[r].div_ceil(16));
         }
-        dot_tile::<V, R>(q, dims.qk_dim, block.keys_t, n_groups, rows.weights);
-        dot_tile::<V, R>(dout, dims.v_dim, block.values_t, n_groups, rows.dscores);
+        dot_tile::<V, f32, R>(q, dims.qk_dim, Source::alone(block.keys_t), n_groups, rows.weights);
+        dot_tile::<V, f32, R>(
+            dout,
+            dims.v_dim,
+            Source::alone(block.values_t),
+            n_groups,
+            rows.dscores,
+        );
         for r in 0..R {
             let (row, query) = (r * BLOCK_TOKENS, &queries[r]);
             for g in 0..BLOCK_TOKENS / 16 {
@@ -157,10 +168,10 @@ unsafe fn grad_tile<V: Lanes, const R: usize>(
                 ds.store(dscores);
             }
         }
-        sum_tile::<V, R>(
+        sum_tile::<V, f32, R>(
             &Terms { weights: rows.dscores, row_stride: BLOCK_TOKENS, stride: 1 },
             counts,
-            (block.keys, dims.qk_pad()),
+            (Source::alone(block.keys), dims.qk_pad()),
             (rows.dq, dims.qk_pad()),
             [1.0; R],
         );
@@ -187,8 +198,20 @@ unsafe fn grad_keys<V: Lanes, const R: usize>(
         };
         let (dk, dv) = (block.dk.add(key * qk_pad), block.dv.add(key * v_pad));
         let (weights, dscores) = (terms(rows.weights), terms(rows.dscores));
-        sum_tile::<V, R>(&weights, [n; R], (rows.dout, v_pad), (dv, v_pad), [1.0; R]);
-        sum_tile::<V, R>(&dscores, [n; R], (rows.q, qk_pad), (dk, qk_pad), [1.0; R]);
+        sum_tile::<V, f32, R>(
+            &weights,
+            [n; R],
+            (Source::alone(rows.dout), v_pad),
+            (dv, v_pad),
+            [1.0; R],
+        );
+        sum_tile::<V, f32, R>(
+            &dscores,
+            [n; R],
+            (Source::alone(rows.q), qk_pad),
+            (dk, qk_pad),
+            [1.0; R],
+        );
     }
     R
 }

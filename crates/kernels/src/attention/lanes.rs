@@ -3,6 +3,8 @@
 //! The inner loops are written once over [`Lanes`]. AVX-512 and AVX2 give the same bits, since both
 //! fuse multiply-adds and reduce the sixteen lanes in the same order; plain Rust does not fuse.
 
+use crate::convert::f16_to_f32;
+
 /// Sixteen f32. Loads and stores need no alignment.
 pub(super) trait Lanes: Copy {
     /// Multiply-adds are fused.
@@ -17,6 +19,9 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// `at` must be valid for writing sixteen f32.
     unsafe fn store(self, at: *mut f32);
+    /// # Safety
+    /// `at` must be valid for reading sixteen half-precision numbers.
+    unsafe fn load_half(at: *const u16) -> Self;
     /// `self * b + c`.
     fn mul_add(self, b: Self, c: Self) -> Self;
     fn mul(self, b: Self) -> Self;
@@ -27,6 +32,8 @@ pub(super) trait Lanes: Copy {
 
     /// The first `n` lanes (0 to 16), and `fill` in the others.
     fn first_or(self, n: usize, fill: Self) -> Self;
+    /// In each lane `then` where this lane is above `limit`, else `otherwise`.
+    fn above(self, limit: f32, then: Self, otherwise: Self) -> Self;
     /// Sum of the lanes, halves first: the same tree on every level.
     fn sum(self) -> f32;
     /// Largest lane.
@@ -39,6 +46,58 @@ pub(super) trait Lanes: Copy {
         unsafe { self.store(a.as_mut_ptr()) };
         a
     }
+}
+
+/// A number as memory holds it, widened when it is loaded.
+pub(super) trait Element: Copy {
+    /// Read from memory rather than from a cache: the next block is fetched meanwhile.
+    const FETCH_AHEAD: bool;
+    /// # Safety
+    /// `at` must be valid for reading sixteen elements.
+    unsafe fn load<V: Lanes>(at: *const Self) -> V;
+}
+
+impl Element for f32 {
+    const FETCH_AHEAD: bool = false;
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(at: *const Self) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { V::load(at) }
+    }
+}
+
+/// Half precision, by its bits.
+impl Element for u16 {
+    const FETCH_AHEAD: bool = true;
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(at: *const Self) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { V::load_half(at) }
+    }
+}
+
+/// Asks for the cache line at `at`, to be used soon; any address will do.
+#[inline(always)]
+pub(super) fn fetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for the cache line at `at` in the second-level cache; any address will do.
+#[inline(always)]
+pub(super) fn fetch_far(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Plain Rust: the definition.
@@ -75,6 +134,12 @@ impl Lanes for Plain {
         unsafe { at.cast::<[f32; 16]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn load_half(at: *const u16) -> Self {
+        // SAFETY: the caller promises sixteen readable numbers.
+        let bits = unsafe { at.cast::<[u16; 16]>().read_unaligned() };
+        Plain(bits.map(f16_to_f32))
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         self.zip(b, |x, y| x * y).zip(c, |x, y| x + y)
     }
@@ -95,6 +160,14 @@ impl Lanes for Plain {
         let mut out = self.0;
         for i in 0..16 {
             out[i] = if i < n { out[i] } else { fill.0[i] };
+        }
+        Plain(out)
+    }
+    #[inline(always)]
+    fn above(self, limit: f32, then: Self, otherwise: Self) -> Self {
+        let mut out = otherwise.0;
+        for i in 0..16 {
+            out[i] = if self.0[i] > limit { then.0[i] } else { out[i] };
         }
         Plain(out)
     }
@@ -202,6 +275,10 @@ mod x86 {
             unsafe { _mm512_storeu_ps(at, self.0) }
         }
         #[inline(always)]
+        unsafe fn load_half(at: *const u16) -> Self {
+            Zmm(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) })
+        }
+        #[inline(always)]
         fn mul_add(self, b: Self, c: Self) -> Self {
             Zmm(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
         }
@@ -221,6 +298,13 @@ mod x86 {
         fn first_or(self, n: usize, fill: Self) -> Self {
             let kept = ((1u32 << n) - 1) as __mmask16;
             Zmm(unsafe { _mm512_mask_blend_ps(kept, fill.0, self.0) })
+        }
+        #[inline(always)]
+        fn above(self, limit: f32, then: Self, otherwise: Self) -> Self {
+            unsafe {
+                let is = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_set1_ps(limit));
+                Zmm(_mm512_mask_blend_ps(is, otherwise.0, then.0))
+            }
         }
         #[inline(always)]
         fn sum(self) -> f32 {
@@ -273,7 +357,7 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(in super::super) struct Ymm2(__m256, __m256);
 
-    // SAFETY of all blocks below: as for `Zmm`, under `target_feature(enable = "avx2,fma")`.
+    // SAFETY of all blocks below: as for `Zmm`, under `target_feature(enable = "avx2,fma,f16c")`.
     impl Lanes for Ymm2 {
         const FMA: bool = true;
         const COLS: usize = 1;
@@ -292,6 +376,14 @@ mod x86 {
             unsafe {
                 _mm256_storeu_ps(at, self.0);
                 _mm256_storeu_ps(at.add(8), self.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_half(at: *const u16) -> Self {
+            unsafe {
+                let (low, high) = (at.cast::<__m128i>(), at.add(8).cast::<__m128i>());
+                let low = _mm256_cvtph_ps(_mm_loadu_si128(low));
+                Ymm2(low, _mm256_cvtph_ps(_mm_loadu_si128(high)))
             }
         }
         #[inline(always)]
@@ -323,6 +415,16 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn above(self, limit: f32, then: Self, otherwise: Self) -> Self {
+            unsafe {
+                let limit = _mm256_set1_ps(limit);
+                let low = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, limit);
+                let high = _mm256_cmp_ps::<_CMP_GT_OQ>(self.1, limit);
+                let low = _mm256_blendv_ps(otherwise.0, then.0, low);
+                Ymm2(low, _mm256_blendv_ps(otherwise.1, then.1, high))
+            }
+        }
+        #[inline(always)]
         fn sum(self) -> f32 {
             unsafe { sum_of_eight(_mm256_add_ps(self.0, self.1)) }
         }
@@ -350,33 +452,49 @@ mod x86 {
     }
 }
 
-/// One cache line of f32.
+/// One cache line.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Line([f32; 16]);
+struct Line([u8; 64]);
 
-/// A growing buffer of f32 whose start lies on a cache line, so that loads of sixteen never straddle two.
+/// A growing buffer of numbers whose start lies on a cache line, so that loads of sixteen never straddle two.
 #[derive(Clone, Default)]
 pub(super) struct Lines(Vec<Line>);
+
+/// Numbers that any bytes are valid for.
+pub(super) trait Number: Copy {}
+impl Number for f32 {}
+impl Number for u16 {}
+impl Number for u8 {}
 
 impl Lines {
     /// The buffer with room for `n` f32 at least; what it held is kept, what is new is zero.
     pub(super) fn room(&mut self, n: usize) -> &mut [f32] {
-        if self.0.len() * 16 < n {
-            self.0.resize(n.div_ceil(16), Line([0.0; 16]));
+        self.room_bytes(4 * n);
+        self.as_mut_slice()
+    }
+
+    /// Makes room for `n` bytes at least; what was held is kept, what is new is zero.
+    pub(super) fn room_bytes(&mut self, n: usize) {
+        if self.0.len() * 64 < n {
+            self.0.resize(n.div_ceil(64), Line([0; 64]));
         }
-        // SAFETY: `Line` is sixteen f32 without padding.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
     }
 
     /// All that the buffer holds.
-    pub(super) fn as_slice(&self) -> &[f32] {
-        // SAFETY: `Line` is sixteen f32 without padding.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    pub(super) fn as_slice<T: Number>(&self) -> &[T] {
+        // SAFETY: a `Line` is whole numbers without padding, all valid.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.len::<T>()) }
     }
 
     /// All that the buffer holds, to be written.
-    pub(super) fn as_mut_slice(&mut self) -> &mut [f32] {
-        self.room(0)
+    pub(super) fn as_mut_slice<T: Number>(&mut self) -> &mut [T] {
+        let n = self.len::<T>();
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), n) }
+    }
+
+    fn len<T>(&self) -> usize {
+        self.0.len() * 64 / size_of::<T>()
     }
 }

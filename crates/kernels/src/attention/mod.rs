@@ -5,18 +5,26 @@
 //! log-sum-exp. Multi-head, grouped and multi-query attention differ in `n_kv_heads` only; MLA gives
 //! keys and values different lengths, or reads both from one latent row ([`PagedKv::latent`]).
 //!
-//! **Bits.** Blocks are counted from a sequence's own first key, and every sum of a row runs over the
-//! row's keys in order. So a row has the same bits alone or packed, behind a shared prefix or a
-//! copied one, from the cache or from the whole sequence, on any number of threads.
+//! **Bits.** Blocks, and the parts of the keys whose states are merged in order, are counted from a
+//! sequence's own first key, and every sum of a row runs over the row's keys in order. So a row has the
+//! same bits alone or packed, behind a shared prefix or a copied one, from the cache or from the whole
+//! sequence, on any number of threads.
 //!
 //! Letters: N rows, H query heads, K key/value heads, D `qk_dim`, V `v_dim`.
 
 mod backward;
 mod cached;
+mod dots;
 mod forward;
 mod grad_tile;
 mod lanes;
+mod latent;
+mod latent_tile;
 mod paged;
+mod parts;
+mod running;
+#[cfg(test)]
+mod speed;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -24,7 +32,7 @@ mod tile;
 pub use backward::backward;
 pub use cached::{CachedSegment, forward_cached};
 pub use forward::forward;
-pub use paged::PagedKv;
+pub use paged::{CacheType, PagedKv};
 
 use std::ops::Range;
 

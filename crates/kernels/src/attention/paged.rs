@@ -1,11 +1,35 @@
 //! The paged key/value cache of one layer: blocks of tokens that sequences list in their block tables.
 //!
 //! Keys lie transposed, as the inner loop reads them. A latent cache (absorbed MLA) stores each
-//! token once: its value is the beginning of its key.
+//! token once, as a row: its value is the beginning of its key.
+//!
+//! Numbers are held in f32 or in half precision. Half precision is rounded once, to nearest, when a
+//! token is written; whoever reads it widens it, which is exact.
 
 use super::BLOCK_TOKENS;
-use super::lanes::Lines;
+use super::lanes::{Lines, Number};
+use crate::convert::f32_to_f16;
 use crate::threads::{self, Shards};
+
+/// How a cache holds its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// 32-bit floats: attention over the cache has the bits of attention over the whole sequence.
+    #[default]
+    F32,
+    /// IEEE half precision: half the memory and half the reading.
+    F16,
+}
+
+impl CacheType {
+    /// Bytes of a number.
+    pub fn n_bytes(self) -> usize {
+        match self {
+            CacheType::F32 => 4,
+            CacheType::F16 => 2,
+        }
+    }
+}
 
 /// Cached keys and values of one layer, in blocks of [`BLOCK_TOKENS`] tokens.
 #[derive(Clone)]
@@ -15,8 +39,9 @@ pub struct PagedKv {
     qk_dim: usize,
     v_dim: usize,
     latent: bool,
-    /// [n_blocks, K, D, BLOCK_TOKENS]
-    keys_t: Lines,
+    cache_type: CacheType,
+    /// [n_blocks, K, D, BLOCK_TOKENS]; if latent [n_blocks, BLOCK_TOKENS, D in whole lanes].
+    keys: Lines,
     /// [n_blocks, K, BLOCK_TOKENS, V in whole lanes]; empty if latent.
     values: Lines,
 }
@@ -24,8 +49,9 @@ pub struct PagedKv {
 impl PagedKv {
     /// An empty cache of separate keys and values.
     pub fn new(n_kv_heads: usize, qk_dim: usize, v_dim: usize) -> Self {
-        let (keys_t, values) = (Lines::default(), Lines::default());
-        PagedKv { n_blocks: 0, n_kv_heads, qk_dim, v_dim, latent: false, keys_t, values }
+        let (keys, values) = (Lines::default(), Lines::default());
+        let (latent, cache_type) = (false, CacheType::F32);
+        PagedKv { n_blocks: 0, n_kv_heads, qk_dim, v_dim, latent, cache_type, keys, values }
     }
 
     /// An empty cache with one head whose values are the first `v_dim` entries of its keys:
@@ -37,6 +63,19 @@ impl PagedKv {
         PagedKv { latent: true, ..PagedKv::new(1, qk_dim, v_dim) }
     }
 
+    /// The same cache with numbers of another type.
+    ///
+    /// Panics if it is not empty.
+    pub fn with_type(self, cache_type: CacheType) -> Self {
+        assert_eq!(self.n_blocks, 0, "the cache holds blocks");
+        PagedKv { cache_type, ..self }
+    }
+
+    /// How numbers are held.
+    pub fn cache_type(&self) -> CacheType {
+        self.cache_type
+    }
+
     /// Blocks there are.
     pub fn n_blocks(&self) -> usize {
         self.n_blocks
@@ -44,15 +83,16 @@ impl PagedKv {
 
     /// Memory held by the blocks.
     pub fn n_bytes(&self) -> usize {
-        4 * self.n_blocks * (self.key_block() + self.value_block())
+        self.cache_type.n_bytes() * self.n_blocks * (self.key_block() + self.value_block())
     }
 
     /// Makes room for `n_blocks` blocks in all; never shrinks.
     pub fn grow(&mut self, n_blocks: usize) {
         if n_blocks > self.n_blocks {
             self.n_blocks = n_blocks;
-            self.keys_t.room(n_blocks * self.key_block());
-            self.values.room(n_blocks * self.value_block());
+            let bytes = n_blocks * self.cache_type.n_bytes();
+            self.keys.room_bytes(bytes * self.key_block());
+            self.values.room_bytes(bytes * self.value_block());
         }
     }
 
@@ -61,9 +101,10 @@ impl PagedKv {
     /// Panics if a block does not exist.
     pub fn copy_block(&mut self, from: u32, to: u32) {
         let (from, to) = (self.existing(from), self.existing(to));
-        let (key_block, value_block) = (self.key_block(), self.value_block());
-        for (lines, len) in [(&mut self.keys_t, key_block), (&mut self.values, value_block)] {
-            lines.as_mut_slice().copy_within(from * len..(from + 1) * len, to * len);
+        let n_bytes = self.cache_type.n_bytes();
+        let (key_block, value_block) = (n_bytes * self.key_block(), n_bytes * self.value_block());
+        for (lines, len) in [(&mut self.keys, key_block), (&mut self.values, value_block)] {
+            lines.as_mut_slice::<u8>().copy_within(from * len..(from + 1) * len, to * len);
         }
     }
 
@@ -87,9 +128,28 @@ impl PagedKv {
             assert!((block as usize) < self.n_blocks, "block {block} of {}", self.n_blocks);
             assert!((slot as usize) < BLOCK_TOKENS, "slot {slot}");
         }
-        let (latent, v_pad) = (self.latent, pad(v_dim));
-        let keys_t = Shards::new(self.keys_t.as_mut_slice());
-        let values = Shards::new(self.values.as_mut_slice());
+        match self.cache_type {
+            CacheType::F32 => self.write_as(places, k, v, |x| x),
+            CacheType::F16 => self.write_as(places, k, v, f32_to_f16),
+        }
+    }
+
+    fn write_as<T: Number + Send>(
+        &mut self,
+        places: &[(u32, u32)],
+        k: &[f32],
+        v: &[f32],
+        rounded: impl Fn(f32) -> T + Sync,
+    ) {
+        let (n_kv, qk_dim, v_dim) = (self.n_kv_heads, self.qk_dim, self.v_dim);
+        let (latent, qk_pad, v_pad) = (self.latent, pad(qk_dim), pad(v_dim));
+        let keys = Shards::new(self.keys.as_mut_slice::<T>());
+        let values = Shards::new(self.values.as_mut_slice::<T>());
+        let copy = |dst: &mut [T], src: &[f32]| {
+            for (dst, &x) in dst.iter_mut().zip(src) {
+                *dst = rounded(x);
+            }
+        };
         // Few rows are not worth waking the other threads. A task owns one strip of dimensions of
         // one head, so the rows of a place are written in order.
         let strip = if places.len() < 16 { qk_dim } else { qk_dim.div_ceil(2) };
@@ -99,18 +159,24 @@ impl PagedKv {
             let dims = first..(first + strip).min(qk_dim);
             for (i, &(block, slot)) in places.iter().enumerate() {
                 let lane = block as usize * n_kv + head;
-                let key = &k[(i * n_kv + head) * qk_dim..][..qk_dim];
+                let key = &k[(i * n_kv + head) * qk_dim..][dims.clone()];
+                if latent {
+                    let start = (lane * BLOCK_TOKENS + slot as usize) * qk_pad + dims.start;
+                    // SAFETY: strips of different tasks do not overlap.
+                    copy(unsafe { keys.slice(start..start + dims.len()) }, key);
+                    continue;
+                }
                 let start = (lane * qk_dim + dims.start) * BLOCK_TOKENS;
                 // SAFETY: strips of different tasks do not overlap.
-                let dst = unsafe { keys_t.slice(start..start + dims.len() * BLOCK_TOKENS) };
-                for (column, &x) in dst.chunks_exact_mut(BLOCK_TOKENS).zip(&key[dims.clone()]) {
-                    column[slot as usize] = x;
+                let dst = unsafe { keys.slice(start..start + dims.len() * BLOCK_TOKENS) };
+                for (column, &x) in dst.chunks_exact_mut(BLOCK_TOKENS).zip(key) {
+                    column[slot as usize] = rounded(x);
                 }
-                if !latent && first == 0 {
+                if first == 0 {
                     let start = (lane * BLOCK_TOKENS + slot as usize) * v_pad;
                     // SAFETY: one task per head has `first == 0`.
                     let dst = unsafe { values.slice(start..start + v_dim) };
-                    dst.copy_from_slice(&v[(i * n_kv + head) * v_dim..][..v_dim]);
+                    copy(dst, &v[(i * n_kv + head) * v_dim..][..v_dim]);
                 }
             }
         };
@@ -137,14 +203,17 @@ impl PagedKv {
         self.latent
     }
 
-    /// Keys of one head in a block, [D, BLOCK_TOKENS].
-    pub(super) fn keys_t(&self, block: u32, head: usize) -> &[f32] {
-        let len = self.qk_dim * BLOCK_TOKENS;
-        &self.keys_t.as_slice()[(block as usize * self.n_kv_heads + head) * len..][..len]
+    /// Keys of one head in a block, [D, BLOCK_TOKENS]; of a latent block its rows, [BLOCK_TOKENS, D in
+    /// whole lanes]. `T` is the number of the cache's type.
+    pub(super) fn keys<T: Number>(&self, block: u32, head: usize) -> &[T] {
+        debug_assert_eq!(size_of::<T>(), self.cache_type.n_bytes());
+        let len = self.key_block() / self.n_kv_heads;
+        &self.keys.as_slice()[(block as usize * self.n_kv_heads + head) * len..][..len]
     }
 
     /// Values of one head in a block, [BLOCK_TOKENS, V in whole lanes].
-    pub(super) fn values(&self, block: u32, head: usize) -> &[f32] {
+    pub(super) fn values<T: Number>(&self, block: u32, head: usize) -> &[T] {
+        debug_assert_eq!(size_of::<T>(), self.cache_type.n_bytes());
         let len = pad(self.v_dim) * BLOCK_TOKENS;
         &self.values.as_slice()[(block as usize * self.n_kv_heads + head) * len..][..len]
     }
@@ -156,7 +225,11 @@ impl PagedKv {
 
     /// Numbers in the keys of one block.
     fn key_block(&self) -> usize {
-        self.n_kv_heads * self.qk_dim * BLOCK_TOKENS
+        if self.latent {
+            BLOCK_TOKENS * pad(self.qk_dim)
+        } else {
+            self.n_kv_heads * self.qk_dim * BLOCK_TOKENS
+        }
     }
 
     /// Numbers in the values of one block.
@@ -165,6 +238,6 @@ impl PagedKv {
     }
 }
 
-fn pad(dim: usize) -> usize {
+pub(super) fn pad(dim: usize) -> usize {
     dim.next_multiple_of(16)
 }

@@ -4,23 +4,24 @@ use super::backward::{Saved, backward_on};
 use super::cached::forward_cached_on;
 use super::forward::{Inputs, forward_on};
 use super::*;
+use crate::convert::{f16_to_f32, f32_to_f16};
 use crate::cpu::{Isa, available_isas, cpu};
 use crate::threads;
 
 /// Operands of one case.
-struct Case {
-    heads: Heads,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+pub(super) struct Case {
+    pub(super) heads: Heads,
+    pub(super) q: Vec<f32>,
+    pub(super) k: Vec<f32>,
+    pub(super) v: Vec<f32>,
 }
 
-fn heads(n_heads: usize, n_kv_heads: usize, qk_dim: usize, v_dim: usize) -> Heads {
+pub(super) fn heads(n_heads: usize, n_kv_heads: usize, qk_dim: usize, v_dim: usize) -> Heads {
     Heads { n_heads, n_kv_heads, qk_dim, v_dim, scale: 1.0 / (qk_dim as f32).sqrt() }
 }
 
 /// Numbers in -1..1 from a small generator (splitmix64).
-fn noise(seed: u64, n: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -33,7 +34,7 @@ fn noise(seed: u64, n: usize) -> Vec<f32> {
 }
 
 /// Scores of a few units, so that the softmax is neither flat nor one-hot.
-fn case(heads: Heads, n_rows: usize) -> Case {
+pub(super) fn case(heads: Heads, n_rows: usize) -> Case {
     let q = noise(1, n_rows * heads.n_heads * heads.qk_dim).iter().map(|x| 3.0 * x).collect();
     let k = noise(2, n_rows * heads.n_kv_heads * heads.qk_dim);
     let v = noise(3, n_rows * heads.n_kv_heads * heads.v_dim);
@@ -41,11 +42,11 @@ fn case(heads: Heads, n_rows: usize) -> Case {
 }
 
 impl Case {
-    fn n_rows(&self) -> usize {
+    pub(super) fn n_rows(&self) -> usize {
         self.q.len() / (self.heads.n_heads * self.heads.qk_dim)
     }
 
-    fn inputs(&self) -> Inputs<'_> {
+    pub(super) fn inputs(&self) -> Inputs<'_> {
         Inputs { q: &self.q, k: &self.k, v: &self.v }
     }
 
@@ -409,16 +410,22 @@ fn check_cached(case: &Case, lengths: &[usize], cache: PagedKv, isa: Isa, want: 
     }
 }
 
+/// One document after the other.
+fn documents(lengths: &[usize]) -> Vec<Segment> {
+    let mut end = 0;
+    let mut document = |&n: &usize| {
+        end += n;
+        Segment::document(end - n..end)
+    };
+    lengths.iter().map(&mut document).collect()
+}
+
 #[test]
 fn cached_rows_have_the_bits_of_the_whole_sequence() {
     for h in shapes() {
         let lengths = [1, 64, 65, 130, 7];
         let case = case(h, lengths.iter().sum());
-        let mut end = 0;
-        let segments = lengths.map(|n| {
-            end += n;
-            Segment::document(end - n..end)
-        });
+        let segments = documents(&lengths);
         for isa in available_isas() {
             let (want, _) = case.forward(isa, &segments);
             let cache = PagedKv::new(h.n_kv_heads, h.qk_dim, h.v_dim);
@@ -434,16 +441,81 @@ fn latent_rows_have_the_bits_of_multi_query_attention() {
         let mut case = case(h, lengths.iter().sum());
         let value = |key: &[f32]| key[..h.v_dim].to_vec();
         case.v = case.k.chunks(h.qk_dim).flat_map(value).collect();
-        let mut end = 0;
-        let segments = lengths.map(|n| {
-            end += n;
-            Segment::document(end - n..end)
-        });
+        let segments = documents(&lengths);
         for isa in available_isas() {
             let (want, _) = case.forward(isa, &segments);
             let cache = PagedKv::latent(h.qk_dim, h.v_dim);
             check_cached(&case, &lengths, cache, isa, &want);
         }
+    }
+}
+
+fn rounded(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|&x| f16_to_f32(f32_to_f16(x))).collect()
+}
+
+#[test]
+fn half_precision_rows_have_the_bits_of_rounded_keys_and_values() {
+    // Decoded from half precision, widened for many queries, several parts.
+    for (h, lengths) in [
+        (heads(6, 2, 48, 32), vec![65, 3, 81]),
+        (heads(5, 1, 7, 5), vec![130, 1]),
+        (heads(12, 2, 128, 128), vec![300]),
+    ] {
+        let case = case(h, lengths.iter().sum());
+        let exact = Case { k: rounded(&case.k), v: rounded(&case.v), q: case.q.clone(), ..case };
+        let segments = documents(&lengths);
+        for isa in available_isas() {
+            let (want, _) = exact.forward(isa, &segments);
+            let cache = PagedKv::new(h.n_kv_heads, h.qk_dim, h.v_dim).with_type(CacheType::F16);
+            check_cached(&case, &lengths, cache, isa, &want);
+        }
+    }
+}
+
+#[test]
+fn half_precision_latent_rows_have_the_bits_of_rounded_latents() {
+    for (h, lengths) in [
+        (heads(4, 1, 48, 32), vec![65, 3, 81]),
+        (heads(5, 1, 7, 5), vec![300, 1]),
+        (heads(16, 1, 96, 64), vec![70]),
+    ] {
+        let case = case(h, lengths.iter().sum());
+        let k = rounded(&case.k);
+        let v = k.chunks(h.qk_dim).flat_map(|key| key[..h.v_dim].to_vec()).collect();
+        let exact = Case { k, v, q: case.q.clone(), ..case };
+        let segments = documents(&lengths);
+        for isa in available_isas() {
+            let (want, _) = exact.forward(isa, &segments);
+            let cache = PagedKv::latent(h.qk_dim, h.v_dim).with_type(CacheType::F16);
+            check_cached(&case, &lengths, cache, isa, &want);
+        }
+    }
+}
+
+#[test]
+fn one_thread_and_all_threads_give_the_same_bits_over_a_long_cache() {
+    let (n, n_keys) = (3, 700);
+    for latent in [false, true] {
+        let h = heads(20, if latent { 1 } else { 2 }, 48, 32);
+        let case = case(h, n_keys);
+        let cache = if latent { PagedKv::latent(48, 32) } else { PagedKv::new(2, 48, 32) };
+        let (cache, tables) = fill(&case, &[n_keys], cache.with_type(CacheType::F16));
+        let decode = |rows: Range<usize>| {
+            let mut out = vec![0.0; n_keys * h.n_heads * h.v_dim];
+            let segment =
+                CachedSegment { blocks: &tables[0], past: rows.start, rows: rows.clone() };
+            forward_cached(&h, &cache, &[segment], &case.q, &mut out);
+            bits(&out[rows.start * h.n_heads * h.v_dim..rows.end * h.n_heads * h.v_dim])
+        };
+        let all = decode(n_keys - n..n_keys);
+        threads::limit_threads(Some(1));
+        let one = decode(n_keys - n..n_keys);
+        // Many rows: each list walks over its parts in turn.
+        let many = decode(0..n_keys);
+        threads::limit_threads(None);
+        assert_eq!(all, one);
+        assert_eq!(all, many[many.len() - all.len()..]);
     }
 }
 
@@ -533,78 +605,4 @@ fn a_broken_later_row_leaves_earlier_rows_alone() {
 fn segments_that_own_one_row_are_refused() {
     case(heads(1, 1, 4, 4), 8)
         .forward(Isa::Scalar, &[Segment::document(0..4), Segment::document(3..8)]);
-}
-
-/// Speed per shape, for the reader: `cargo test --release -p fathom-kernels attention_speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints timings"]
-fn attention_speed() {
-    let time = |flops: f64, body: &mut dyn FnMut()| {
-        body();
-        let mut best = f64::MAX;
-        for _ in 0..7 {
-            let start = std::time::Instant::now();
-            body();
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        format!("{:7.1} GF/s {:8.3} ms", flops / best / 1e9, best * 1e3)
-    };
-    threads::limit_threads(Some(1));
-    for (h, n, docs) in [
-        (heads(8, 8, 64, 64), 512, 1),
-        (heads(8, 8, 64, 64), 2048, 4),
-        (heads(8, 2, 64, 64), 512, 1),
-        (heads(4, 4, 48, 32), 2048, 16),
-        (heads(16, 16, 192, 128), 512, 1),
-        (heads(16, 1, 576, 512), 256, 1),
-    ] {
-        let case = case(h, n);
-        let each = n / docs;
-        let segments: Vec<Segment> =
-            (0..docs).map(|i| Segment::document(i * each..(i + 1) * each)).collect();
-        let pairs = (docs * each * (each + 1) / 2 * h.n_heads) as f64;
-        let dout = noise(4, n * h.n_heads * h.v_dim);
-        for isa in available_isas() {
-            let (mut out, mut lse) = (vec![0.0; dout.len()], vec![0.0; n * h.n_heads]);
-            let forward = time(2.0 * pairs * (h.qk_dim + h.v_dim) as f64, &mut || {
-                forward_on(isa, &h, &segments, case.inputs(), &mut out, &mut lse)
-            });
-            let mut grads = [&case.q, &case.k, &case.v].map(|x| vec![0.0; x.len()]);
-            let saved = Saved { inputs: case.inputs(), out: &out, lse: &lse, dout: &dout };
-            let flops = 2.0 * pairs * (3 * h.qk_dim + 2 * h.v_dim) as f64;
-            let backward = time(flops, &mut || {
-                backward_on(isa, &h, &segments, saved, grads.each_mut().map(|x| &mut x[..]))
-            });
-            println!("{h:?} {docs} x {each} {isa:?}: forward {forward}, backward {backward}");
-        }
-    }
-    // Decode: 512 rows in groups of 16 with a common first block.
-    for (h, latent) in
-        [(heads(4, 4, 48, 32), false), (heads(4, 2, 48, 32), false), (heads(4, 1, 48, 32), true)]
-    {
-        let (n, n_keys) = (512, 200);
-        let case = case(h, n);
-        let mut cache =
-            if latent { PagedKv::latent(48, 32) } else { PagedKv::new(h.n_kv_heads, 48, 32) };
-        cache.grow(4 * n);
-        let tables: Vec<[u32; 4]> =
-            (0..n as u32).map(|i| [i / 16 * 64, 4 * i + 1, 4 * i + 2, 4 * i + 3]).collect();
-        let segments: Vec<CachedSegment> = tables
-            .iter()
-            .enumerate()
-            .map(|(i, blocks)| CachedSegment { blocks, past: n_keys - 1, rows: i..i + 1 })
-            .collect();
-        let mut out = vec![0.0; n * h.n_heads * h.v_dim];
-        let flops = 2.0 * (n * n_keys * h.n_heads * (h.qk_dim + h.v_dim)) as f64;
-        for isa in available_isas() {
-            let decode = time(flops, &mut || {
-                forward_cached_on(isa, &h, &cache, &segments, &case.q, &mut out)
-            });
-            println!("decode {n} rows x {n_keys} keys {h:?} latent {latent} {isa:?}: {decode}");
-        }
-        let places: Vec<(u32, u32)> = tables.iter().map(|table| (table[3], 7)).collect();
-        let v = if latent { &[][..] } else { &case.v[..] };
-        println!("write {n} rows: {}", time(0.0, &mut || cache.write_rows(&places, &case.k, v)));
-    }
-    threads::limit_threads(None);
 }

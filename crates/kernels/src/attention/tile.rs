@@ -1,21 +1,26 @@
-//! The inner loops: a tile of query rows against one block of keys.
+//! The inner loop: a list of query rows against one block of keys, lanes being keys, then values.
 //!
-//! Each loop is written once over [`Lanes`] and compiled per instruction-set level. What a
-//! row computes depends on its own keys only: a score is one chain of multiply-adds along the head
-//! dimension, a component of the output is one chain along the keys, and lanes past a row's last key
-//! add exact zeros or are not visited. So neither the tile a row falls into nor its neighbours show
-//! in its bits.
+//! It is written once over [`Lanes`] and compiled per instruction-set level. What a row computes
+//! depends on its own keys only: a score is one chain of multiply-adds along the head dimension, a
+//! component of the output is one chain along the keys, and lanes past a row's last key add exact
+//! zeros or are not visited. So neither the tile a row falls into nor its neighbours show in its bits.
+//! Half-precision blocks are widened as they are read; all arithmetic is f32.
 
 use super::BLOCK_TOKENS;
-use super::lanes::{Lanes, Plain};
+use super::dots::{Source, Terms, dot_tile, sum_tile};
+use super::lanes::{Element, Lanes, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Ymm2, Zmm};
+use super::running::Running;
 use crate::cpu::Isa;
 use crate::math::exp_f32;
 
-/// Rows of a tile: with four columns of lanes, sixteen independent chains, enough to hide the
-/// latency of a multiply-add.
-pub(super) const TILE_ROWS: usize = 4;
+/// Rows of a tile: with four columns of lanes, 24 chains in flight, and twelve multiply-adds for every
+/// five loads.
+const TILE_ROWS: usize = 6;
+/// Queries whose scores are taken before their weighted sums: the keys of the block stay in the
+/// first-level cache for all of them, then its values do.
+const QUERIES_AT_ONCE: usize = 4 * TILE_ROWS;
 
 /// Compiles a body for every level and picks one at run time.
 macro_rules! per_isa {
@@ -23,13 +28,13 @@ macro_rules! per_isa {
         $(#[$doc])*
         pub(super) unsafe fn $name(isa: Isa, $($arg: $kind),*) {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
             unsafe fn avx512($($arg: $kind),*) {
                 // SAFETY: the caller's promise.
                 unsafe { $body::<Zmm>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2($($arg: $kind),*) {
                 // SAFETY: the caller's promise.
                 unsafe { $body::<Ymm2>($($arg),*) }
@@ -53,12 +58,16 @@ pub(super) use per_isa;
 /// One block of keys and values, packed.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
-    /// [qk_dim, BLOCK_TOKENS]
-    pub(super) keys_t: *const f32,
-    /// [BLOCK_TOKENS, v_pad]
-    pub(super) values: *const f32,
+    pub(super) stored: Stored,
     /// Logical position of the block's first key.
     pub(super) first_key: usize,
+}
+
+/// The numbers of a block: keys [qk_dim, BLOCK_TOKENS], values [BLOCK_TOKENS, v_pad].
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    Full { keys_t: Source<f32>, values: Source<f32> },
+    Half { keys_t: Source<u16>, values: Source<u16> },
 }
 
 /// The lengths that all rows of a call share.
@@ -89,34 +98,6 @@ pub(super) struct Query {
     pub(super) n_keys: usize,
 }
 
-/// Running softmax of a list of queries, to be carried from block to block.
-#[derive(Clone, Copy)]
-pub(super) struct Running {
-    /// Largest score so far, [n]
-    pub(super) max: *mut f32,
-    /// Sum of exponentials, spread over sixteen lanes, [n, 16]
-    pub(super) sum: *mut f32,
-    /// Weighted sum of values, [n, v_pad]
-    pub(super) acc: *mut f32,
-}
-
-impl Running {
-    /// The state of the queries from number `at` on.
-    ///
-    /// # Safety
-    /// There must be that many.
-    pub(super) unsafe fn from(self, at: usize, v_pad: usize) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            Running {
-                max: self.max.add(at),
-                sum: self.sum.add(at * 16),
-                acc: self.acc.add(at * v_pad),
-            }
-        }
-    }
-}
-
 per_isa! {
     /// Takes one block of keys into the running softmax of `queries`, each of which sees at least
     /// the block's first key.
@@ -126,110 +107,182 @@ per_isa! {
     fn attend_block = attend_block_on(dims: &Dims, block: &Block, queries: &[Query], state: Running)
 }
 
-per_isa! {
-    /// `dst[c * dst_stride + r] = rows[r][c]` for all rows and the columns `0..n_cols`.
-    ///
-    /// # Safety
-    /// The pointers must reach that far; `isa` must be available.
-    fn transpose_rows = transpose_rows_on(
-        rows: &[*const f32], n_cols: usize, dst: *mut f32, dst_stride: usize
-    )
-}
-
-per_isa! {
-    /// Ends the running softmax of the first query of `state`: writes its output, [v_dim], and the
-    /// log of its sum of exponentials.
-    ///
-    /// # Safety
-    /// The pointers must reach that far; `isa` must be available.
-    fn finish_row = finish_row_on(dims: &Dims, state: Running, out: &mut [f32], lse: &mut f32)
-}
-
 #[inline(always)]
 unsafe fn attend_block_on<V: Lanes>(dims: &Dims, block: &Block, queries: &[Query], state: Running) {
-    let mut at = 0;
-    // SAFETY: the caller's promise; tiles partition the queries.
+    let first = block.first_key;
+    // SAFETY: the caller's promise.
     unsafe {
-        while at < queries.len() {
-            let tile = &queries[at..];
-            let state = state.from(at, dims.v_pad());
-            at += match tile.len() {
-                1 => attend_tile::<V, 1>(dims, block, tile, state),
-                2 => attend_tile::<V, 2>(dims, block, tile, state),
-                3 => attend_tile::<V, 3>(dims, block, tile, state),
-                _ => attend_tile::<V, TILE_ROWS>(dims, block, tile, state),
-            };
+        match block.stored {
+            Stored::Full { keys_t, values } => {
+                attend_queries::<V, f32>(dims, (keys_t, values), first, queries, state)
+            }
+            Stored::Half { keys_t, values } => {
+                attend_queries::<V, u16>(dims, (keys_t, values), first, queries, state)
+            }
         }
     }
 }
 
-/// Scores of a tile: aligned room for the weights of its rows.
+/// What passes from the scores of some queries to their weighted sums.
 #[repr(align(64))]
-struct Weights<const R: usize>([[f32; BLOCK_TOKENS]; R]);
+struct Weights {
+    weights: [[f32; BLOCK_TOKENS]; QUERIES_AT_ONCE],
+    rescale: [f32; QUERIES_AT_ONCE],
+}
 
-/// One step of the online softmax for `R` rows. Returns `R`.
 #[inline(always)]
-unsafe fn attend_tile<V: Lanes, const R: usize>(
+unsafe fn attend_queries<V: Lanes, E: Element>(
     dims: &Dims,
-    block: &Block,
+    (keys_t, values): (Source<E>, Source<E>),
+    first_key: usize,
     queries: &[Query],
     state: Running,
+) {
+    let mut scratch = std::mem::MaybeUninit::<Weights>::uninit();
+    let scratch = scratch.as_mut_ptr();
+    for start in (0..queries.len()).step_by(QUERIES_AT_ONCE) {
+        let end = (start + QUERIES_AT_ONCE).min(queries.len());
+        let queries = &queries[start..end];
+        // SAFETY: the caller's promise; the scores of a query are written before they are read.
+        unsafe {
+            let state = state.from(start, dims.v_pad());
+            let weights: *mut f32 = (&raw mut (*scratch).weights).cast();
+            let rescale: *mut f32 = (&raw mut (*scratch).rescale).cast();
+            let mut at = 0;
+            while at < queries.len() {
+                let (tile, to) = (&queries[at..], weights.add(at * BLOCK_TOKENS));
+                at += match tile_rows(tile.len()) {
+                    1 => score_tile::<V, E, 1>(dims, keys_t, first_key, tile, to),
+                    2 => score_tile::<V, E, 2>(dims, keys_t, first_key, tile, to),
+                    3 => score_tile::<V, E, 3>(dims, keys_t, first_key, tile, to),
+                    4 => score_tile::<V, E, 4>(dims, keys_t, first_key, tile, to),
+                    _ => score_tile::<V, E, TILE_ROWS>(dims, keys_t, first_key, tile, to),
+                };
+            }
+            for r in 0..queries.len() {
+                let row = weights.add(r * BLOCK_TOKENS);
+                let count = (queries[r].n_keys - first_key).min(BLOCK_TOKENS);
+                *rescale.add(r) = weigh::<V>(dims.scale, row, count, state.from(r, dims.v_pad()));
+            }
+            let mut at = 0;
+            while at < queries.len() {
+                let (tile, state) = (&queries[at..], state.from(at, dims.v_pad()));
+                let weights =
+                    (weights.add(at * BLOCK_TOKENS).cast_const(), rescale.add(at).cast_const());
+                at += match tile_rows(tile.len()) {
+                    1 => value_tile::<V, E, 1>(dims, values, first_key, tile, weights, state),
+                    2 => value_tile::<V, E, 2>(dims, values, first_key, tile, weights, state),
+                    3 => value_tile::<V, E, 3>(dims, values, first_key, tile, weights, state),
+                    4 => value_tile::<V, E, 4>(dims, values, first_key, tile, weights, state),
+                    _ => {
+                        value_tile::<V, E, TILE_ROWS>(dims, values, first_key, tile, weights, state)
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// Rows of the next tile where `left` are left: no tile of one row after a full one.
+#[inline(always)]
+fn tile_rows(left: usize) -> usize {
+    match left {
+        0..=4 => left,
+        5 => 3,
+        7 | 8 => 4,
+        _ => TILE_ROWS,
+    }
+}
+
+/// Keys of the block that `R` queries see.
+#[inline(always)]
+fn counts<const R: usize>(queries: &[Query], first_key: usize) -> [usize; R] {
+    let mut counts = [0; R];
+    for r in 0..R {
+        counts[r] = (queries[r].n_keys - first_key).min(BLOCK_TOKENS);
+    }
+    counts
+}
+
+/// Products of `R` queries with the keys that any of them sees. Returns `R`.
+#[inline(always)]
+unsafe fn score_tile<V: Lanes, E: Element, const R: usize>(
+    dims: &Dims,
+    keys_t: Source<E>,
+    first_key: usize,
+    queries: &[Query],
+    scores: *mut f32,
 ) -> usize {
     let mut q = [std::ptr::null(); R];
-    let mut counts = [0; R];
-    let mut n_groups = 0;
+    let mut most = 0;
+    let counts = counts::<R>(queries, first_key);
     for r in 0..R {
         q[r] = queries[r].q;
-        counts[r] = (queries[r].n_keys - block.first_key).min(BLOCK_TOKENS);
-        n_groups = n_groups.max(counts[r].div_ceil(16));
+        most = most.max(counts[r]);
     }
-    let mut weights = Weights([[0.0; BLOCK_TOKENS]; R]);
-    let mut rescale = [1.0; R];
+    // SAFETY: the caller's promise.
+    unsafe { dot_tile::<V, E, R>(q, dims.qk_dim, keys_t, most.div_ceil(16), scores) };
+    R
+}
+
+/// Turns the scores of one query into weights, takes its largest score and sum on, and returns the
+/// factor on what was summed before. Keys past `count` weigh nothing.
+#[inline(always)]
+unsafe fn weigh<V: Lanes>(scale: f32, row: *mut f32, count: usize, state: Running) -> f32 {
+    let n_groups = count.div_ceil(16);
     // SAFETY: the caller's promise.
     unsafe {
-        dot_tile::<V, R>(q, dims.qk_dim, block.keys_t, n_groups, weights.0.as_mut_ptr().cast());
-        for r in 0..R {
-            let row: *mut f32 = weights.0[r].as_mut_ptr();
-            let mut largest = V::splat(f32::NEG_INFINITY);
-            for g in 0..n_groups {
-                let at = row.add(g * 16);
-                let mut score = V::load(at).mul(V::splat(dims.scale));
-                if counts[r] < (g + 1) * 16 {
-                    let n = counts[r].saturating_sub(g * 16);
-                    score = score.first_or(n, V::splat(f32::NEG_INFINITY));
-                }
-                score.store(at);
-                largest = largest.max(score);
+        let mut largest = V::splat(f32::NEG_INFINITY);
+        for g in 0..n_groups {
+            let at = row.add(g * 16);
+            let mut score = V::load(at).mul(V::splat(scale));
+            if count < (g + 1) * 16 {
+                score = score.first_or(count - g * 16, V::splat(f32::NEG_INFINITY));
             }
-            let old = *state.max.add(r);
-            let largest = largest.largest();
-            let new = if largest > old { largest } else { old };
-            *state.max.add(r) = new;
-            rescale[r] = exp_f32_on::<V>(old - new);
-            let mut sum = V::load(state.sum.add(r * 16)).mul(V::splat(rescale[r]));
-            for g in 0..n_groups {
-                let at = row.add(g * 16);
-                let weight = exp_lanes(V::load(at).add(V::splat(-new)));
-                weight.store(at);
-                sum = sum.add(weight);
-            }
-            sum.store(state.sum.add(r * 16));
+            score.store(at);
+            largest = largest.max(score);
         }
-        let v_pad = dims.v_pad();
-        sum_tile::<V, R>(
-            &Terms { weights: weights.0.as_ptr().cast(), row_stride: BLOCK_TOKENS, stride: 1 },
-            counts,
-            (block.values, v_pad),
-            (state.acc, v_pad),
-            rescale,
-        );
+        let old = *state.max;
+        let largest = largest.largest();
+        let new = if largest > old { largest } else { old };
+        *state.max = new;
+        let rescale = exp_f32_on::<V>(old - new);
+        let mut sum = V::load(state.sum).mul(V::splat(rescale));
+        for g in 0..n_groups {
+            let at = row.add(g * 16);
+            let weight = exp_lanes(V::load(at).add(V::splat(-new)));
+            weight.store(at);
+            sum = sum.add(weight);
+        }
+        sum.store(state.sum);
+        rescale
+    }
+}
+
+/// Adds the weighted values to the sums of `R` queries. Returns `R`.
+#[inline(always)]
+unsafe fn value_tile<V: Lanes, E: Element, const R: usize>(
+    dims: &Dims,
+    values: Source<E>,
+    first_key: usize,
+    queries: &[Query],
+    (weights, rescale): (*const f32, *const f32),
+    state: Running,
+) -> usize {
+    let v_pad = dims.v_pad();
+    let terms = Terms { weights, row_stride: BLOCK_TOKENS, stride: 1 };
+    let counts = counts::<R>(queries, first_key);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let rescale = *rescale.cast::<[f32; R]>();
+        sum_tile::<V, E, R>(&terms, counts, (values, v_pad), (state.acc, v_pad), rescale);
     }
     R
 }
 
 /// [`exp_f32`] as the level computes it.
 #[inline(always)]
-fn exp_f32_on<V: Lanes>(x: f32) -> f32 {
+pub(super) fn exp_f32_on<V: Lanes>(x: f32) -> f32 {
     if V::FMA { exp_f32::<true>(x) } else { exp_f32::<false>(x) }
 }
 
@@ -242,192 +295,4 @@ pub(super) fn exp_lanes<V: Lanes>(x: V) -> V {
     }
     // SAFETY: `lanes` holds sixteen f32.
     unsafe { V::load(lanes.as_ptr()) }
-}
-
-/// `dst[r][j] = Σ_d rows[r][d] * cols[d][j]` for the first `n_groups` groups of sixteen `j`;
-/// `cols` is [n, BLOCK_TOKENS], `dst` [R, BLOCK_TOKENS].
-#[inline(always)]
-pub(super) unsafe fn dot_tile<V: Lanes, const R: usize>(
-    rows: [*const f32; R],
-    n: usize,
-    cols: *const f32,
-    n_groups: usize,
-    dst: *mut f32,
-) {
-    let mut group = 0;
-    while group < n_groups {
-        // SAFETY: the caller's promise; `group` and the columns after it are below `n_groups`.
-        unsafe {
-            let (cols, dst) = (cols.add(group * 16), dst.add(group * 16));
-            group += match V::COLS.min(n_groups - group) {
-                1 => dot_cols::<V, R, 1>(rows, n, cols, dst),
-                2 => dot_cols::<V, R, 2>(rows, n, cols, dst),
-                3 => dot_cols::<V, R, 3>(rows, n, cols, dst),
-                _ => dot_cols::<V, R, 4>(rows, n, cols, dst),
-            };
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn dot_cols<V: Lanes, const R: usize, const C: usize>(
-    rows: [*const f32; R],
-    n: usize,
-    cols: *const f32,
-    dst: *mut f32,
-) -> usize {
-    let mut acc = [[V::splat(0.0); C]; R];
-    // SAFETY: the caller's promise.
-    unsafe {
-        for d in 0..n {
-            let mut col = [V::splat(0.0); C];
-            for c in 0..C {
-                col[c] = V::load(cols.add(d * BLOCK_TOKENS + c * 16));
-            }
-            for r in 0..R {
-                let x = V::splat(*rows[r].add(d));
-                for c in 0..C {
-                    acc[r][c] = x.mul_add(col[c], acc[r][c]);
-                }
-            }
-        }
-        for r in 0..R {
-            for c in 0..C {
-                acc[r][c].store(dst.add(r * BLOCK_TOKENS + c * 16));
-            }
-        }
-    }
-    C
-}
-
-/// The weights of a tile's rows: weight of term `t` in row `r` is at `r * row_stride + t * stride`.
-pub(super) struct Terms {
-    pub(super) weights: *const f32,
-    pub(super) row_stride: usize,
-    pub(super) stride: usize,
-}
-
-/// `acc[r] = acc[r] * rescale[r] + Σ_t weight[r][t] * x[t]`, over the terms `0..counts[r]` in order.
-/// `x` and `acc` are matrices, each a pointer and the length of a row, whole lanes.
-#[inline(always)]
-pub(super) unsafe fn sum_tile<V: Lanes, const R: usize>(
-    terms: &Terms,
-    counts: [usize; R],
-    x: (*const f32, usize),
-    acc: (*mut f32, usize),
-    rescale: [f32; R],
-) {
-    let n_groups = acc.1 / 16;
-    let mut group = 0;
-    while group < n_groups {
-        // SAFETY: the caller's promise; `group` and the columns after it are below `n_groups`.
-        unsafe {
-            let (x, acc) = ((x.0.add(group * 16), x.1), (acc.0.add(group * 16), acc.1));
-            group += match V::COLS.min(n_groups - group) {
-                1 => sum_cols::<V, R, 1>(terms, counts, x, acc, rescale),
-                2 => sum_cols::<V, R, 2>(terms, counts, x, acc, rescale),
-                3 => sum_cols::<V, R, 3>(terms, counts, x, acc, rescale),
-                _ => sum_cols::<V, R, 4>(terms, counts, x, acc, rescale),
-            };
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn sum_cols<V: Lanes, const R: usize, const C: usize>(
-    terms: &Terms,
-    counts: [usize; R],
-    (x, x_stride): (*const f32, usize),
-    (acc, acc_stride): (*mut f32, usize),
-    rescale: [f32; R],
-) -> usize {
-    let mut sum = [[V::splat(0.0); C]; R];
-    let mut shared = usize::MAX;
-    let mut most = 0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        for r in 0..R {
-            shared = shared.min(counts[r]);
-            most = most.max(counts[r]);
-            for c in 0..C {
-                let old = V::load(acc.add(r * acc_stride + c * 16));
-                sum[r][c] = old.mul(V::splat(rescale[r]));
-            }
-        }
-        for t in 0..shared {
-            let mut row = [V::splat(0.0); C];
-            for c in 0..C {
-                row[c] = V::load(x.add(t * x_stride + c * 16));
-            }
-            for r in 0..R {
-                let w = V::splat(*terms.weights.add(r * terms.row_stride + t * terms.stride));
-                for c in 0..C {
-                    sum[r][c] = w.mul_add(row[c], sum[r][c]);
-                }
-            }
-        }
-        // The causal staircase: terms that some rows of the tile do not have.
-        for t in shared..most {
-            for r in 0..R {
-                if t < counts[r] {
-                    let w = V::splat(*terms.weights.add(r * terms.row_stride + t * terms.stride));
-                    for c in 0..C {
-                        let row = V::load(x.add(t * x_stride + c * 16));
-                        sum[r][c] = w.mul_add(row, sum[r][c]);
-                    }
-                }
-            }
-        }
-        for r in 0..R {
-            for c in 0..C {
-                sum[r][c].store(acc.add(r * acc_stride + c * 16));
-            }
-        }
-    }
-    C
-}
-
-#[inline(always)]
-unsafe fn finish_row_on<V: Lanes>(dims: &Dims, state: Running, out: &mut [f32], lse: &mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let sum = V::load(state.sum).sum();
-        *lse = *state.max + sum.ln();
-        let inverse = 1.0 / sum;
-        let acc = std::slice::from_raw_parts(state.acc, dims.v_dim);
-        for (x, &a) in out.iter_mut().zip(acc) {
-            *x = a * inverse;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn transpose_rows_on<V: Lanes>(
-    rows: &[*const f32],
-    n_cols: usize,
-    dst: *mut f32,
-    dst_stride: usize,
-) {
-    let (whole_rows, whole_cols) = (rows.len() / 16 * 16, n_cols / 16 * 16);
-    // SAFETY: the caller's promise.
-    unsafe {
-        for r in (0..whole_rows).step_by(16) {
-            for c in (0..whole_cols).step_by(16) {
-                let mut square = [V::splat(0.0); 16];
-                for i in 0..16 {
-                    square[i] = V::load(rows[r + i].add(c));
-                }
-                let square = V::transpose(square);
-                for i in 0..16 {
-                    square[i].store(dst.add((c + i) * dst_stride + r));
-                }
-            }
-        }
-        for r in 0..rows.len() {
-            let done = if r < whole_rows { whole_cols } else { 0 };
-            for c in done..n_cols {
-                *dst.add(c * dst_stride + r) = *rows[r].add(c);
-            }
-        }
-    }
 }

@@ -11,6 +11,7 @@
 mod avx2;
 mod avx512;
 mod bytes;
+mod floats;
 mod integer;
 mod matrix;
 mod scalar;
@@ -132,12 +133,18 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
     }
     let mut tasks: Vec<(usize, Range<usize>)> = Vec::new();
     let mut shared = Vec::with_capacity(products.len());
+    let inputs = floats::Inputs::new(products);
     for product in products {
         let Matrix { n_in, n_out, .. } = *product.matrix;
         let m = product.x.count(n_in);
         assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
-        let rows = |from: usize| from..(from + N_BLOCK).min(n_out);
-        tasks.extend((0..n_out).step_by(N_BLOCK).map(|from| (shared.len(), rows(from))));
+        let step = match product.x {
+            Rows::Rounded(..) => integer::TASK_ROWS,
+            _ if inputs.get(shared.len()).is_some() => floats::TASK_ROWS,
+            _ => N_BLOCK,
+        };
+        let rows = |from: usize| from..(from + step).min(n_out);
+        tasks.extend((0..n_out).step_by(step).map(|from| (shared.len(), rows(from))));
         let out = Shards::new(&mut *product.out);
         shared.push(Shared { x: &product.x, m, matrix: product.matrix, out });
     }
@@ -148,9 +155,10 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
             // SAFETY: tasks of one product write different columns of its result.
             unsafe {
                 let out = out.pointer(rows.start);
-                match x {
-                    Rows::Exact(x) => block(x, *m, matrix, rows.clone(), out),
-                    Rows::Rounded(x, xs) => {
+                match (x, inputs.get(*at)) {
+                    (_, Some(input)) => floats::block(input, matrix, rows.clone(), out),
+                    (Rows::Exact(x), None) => block(x, *m, matrix, rows.clone(), out),
+                    (Rows::Rounded(x, xs), None) => {
                         integer::block(x, xs.clone(), matrix, rows.clone(), out);
                     }
                 }

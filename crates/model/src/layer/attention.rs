@@ -2,7 +2,7 @@
 
 use super::Pass;
 use crate::rows::Rows;
-use fathom_kernels::attention::{Heads, forward_cached};
+use fathom_kernels::attention::{BLOCK_TOKENS, Heads, forward_cached};
 use fathom_tensor::{Buffer, Tensor, op};
 
 /// Attention of layer `layer_idx`: q [N, H, Dqk], k [N, Hkv, Dqk], v [N, Hkv, Dv]; result [N, H · Dv].
@@ -18,31 +18,24 @@ pub(super) fn attend<'w>(
     match pass.rows {
         Rows::Packed(rows) => op::attention(pass.tape, heads, &rows.segments, (q, k, v)),
         Rows::Cached(..) => {
-            store(pass, layer_idx, k.data(), k.width(), v.data(), v.width());
+            store(pass, layer_idx, k.data(), v.data());
             attend_cached(pass, layer_idx, heads, q)
         }
     }
 }
 
-/// Stores one key row and one value row per new token.
-pub(super) fn store(
-    pass: &Pass,
-    layer_idx: usize,
-    k: &[f32],
-    k_width: usize,
-    v: &[f32],
-    v_width: usize,
-) {
+/// Stores one key row and one value row per new token; both in the order of the rows of the pass.
+pub(super) fn store(pass: &Pass, layer_idx: usize, k: &[f32], v: &[f32]) {
     let Rows::Cached(rows, cache) = pass.rows else { return };
     let layer = &mut cache.borrow_mut().layers[layer_idx];
+    let n = rows.tokens.len();
+    let (k_width, v_width) = (k.len() / n.max(1), v.len() / n.max(1));
     for segment in &rows.segments {
-        for (at, row) in segment.rows.clone().enumerate() {
-            let position = segment.past + at;
-            let block = segment.blocks[position / fathom_kernels::attention::BLOCK_TOKENS];
-            let slot = position % fathom_kernels::attention::BLOCK_TOKENS;
-            let k_row = &k[row * k_width..(row + 1) * k_width];
-            layer.write(block, slot, k_row, &v[row * v_width..(row + 1) * v_width]);
-        }
+        let places: Vec<(u32, u32)> = (segment.past..segment.past + segment.rows.len())
+            .map(|at| (segment.blocks[at / BLOCK_TOKENS], (at % BLOCK_TOKENS) as u32))
+            .collect();
+        let of = |width: usize| segment.rows.start * width..segment.rows.end * width;
+        layer.write_rows(&places, &k[of(k_width)], &v[of(v_width)]);
     }
 }
 

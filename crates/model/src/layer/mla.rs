@@ -155,7 +155,7 @@ impl Mla {
             .expect("`Model::prepare_latent` ran before a latent cache is used");
 
         let key = op::concat_columns(pass.tape, latent, k_rope); // [N, r + Dr]
-        store(pass, layer_idx, key.data(), key.width(), &[], 0);
+        store(pass, layer_idx, key.data(), &[]);
 
         let d_qk = d_nope + d_rope;
         let moved = per_head(q.data(), n, n_heads, d_qk, &absorbed.key); // [H, N, r]

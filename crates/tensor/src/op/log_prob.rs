@@ -16,8 +16,18 @@ const LOGITS_AT_ONCE: usize = 1 << 21;
 pub fn logits(h: &Tensor, head: &Weight) -> Tensor {
     let (n, vocab) = (h.n_rows(), head.n_out());
     let mut out = Buffer::stale(n * vocab);
-    head.multiply(h.data(), n, &mut out);
+    logits_into(h.data(), head, &mut out);
     Tensor::new(out, &[n, vocab])
+}
+
+/// [`logits`] into memory of the caller: h [N, D], out [N, V].
+///
+/// Panics if a length does not fit.
+pub fn logits_into(h: &[f32], head: &Weight, out: &mut [f32]) {
+    let n = h.len() / head.n_in();
+    assert_eq!(h.len(), n * head.n_in(), "rows of `{}` {:?}", head.name, head.shape);
+    assert_eq!(out.len(), n * head.n_out(), "logits of {n} rows");
+    head.multiply(h, n, out);
 }
 
 /// What to score: `targets[i]` after row `rows[i]`.

@@ -23,7 +23,7 @@ pub use embedding::embedding;
 pub use experts::{Expert, ExpertMemory, experts};
 pub use gate::{Balance, Route, route};
 pub use linear::{linear, linears};
-pub use log_prob::{LogProbs, linear_log_probs, logits};
+pub use log_prob::{LogProbs, linear_log_probs, logits, logits_into};
 pub use mla::mla_keys_values;
 pub use rms_norm::rms_norm;
 pub use rope::{Rope, rope};

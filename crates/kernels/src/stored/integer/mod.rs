@@ -30,8 +30,10 @@ use std::ops::Range;
 
 /// Panels that are open at once.
 const PANELS: usize = 2;
-/// Rows of W that a task should take a multiple of.
-pub(super) const N_STEP: usize = PANELS * PANEL;
+/// Rows of W that are open at once.
+const N_STEP: usize = PANELS * PANEL;
+/// Rows of W that a task takes.
+pub(super) const TASK_ROWS: usize = 2 * N_STEP;
 /// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
 const M_BLOCK: usize = 512;
 
