@@ -7,7 +7,7 @@ use crate::blocks::{BlockPool, BlockTable};
 use crate::error::Error;
 use crate::rollout::Finish;
 use crate::sampler::{self, History, LogProbs, Sampling};
-use crate::speculate::{Ahead, DraftCounts, Drafting, Lookup, MtpRows, Pace};
+use crate::speculate::{Ahead, DraftCounts, Drafting, Lookup, MtpRows, Pace, Sequence};
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::{CachedRows, Model};
 use fathom_tensor::{Tensor, op};
@@ -69,6 +69,8 @@ pub struct Session {
     /// Of the last pass: logits of the rows that tokens are drawn from, [n, V].
     logits: Vec<f32>,
     module: MtpRows,
+    /// What the last answer learnt about guesses, for the next one.
+    pace: Option<(Drafting, Pace)>,
 }
 
 /// The answer being drawn.
@@ -106,6 +108,7 @@ impl Session {
             tokens: Vec::new(),
             logits: Vec::new(),
             module: MtpRows::default(),
+            pace: None,
         }
     }
 
@@ -136,7 +139,7 @@ impl Session {
         let spec = self.cache.borrow().spec();
         let drafting = request.drafting.resolved(model, spec);
         drafting.check(model, spec)?;
-        let mut drafter = Drafter::new(drafting, prompt);
+        let mut drafter = Drafter::new(drafting, prompt, self.pace.take());
         let with_module = drafter.as_ref().is_some_and(|drafter| drafter.lookup.is_none());
 
         let n_reused = self.rewind(model, prompt, with_module);
@@ -149,15 +152,29 @@ impl Session {
             kept_logits: Vec::new(),
         };
         let mut drafts = DraftCounts::default();
-        if sampling.max_new_tokens == 0 {
-            return Ok(Generated { n_reused, finish: Some(Finish::Length), drafts });
+        let finish = self.answer(model, drafter.as_mut(), &mut answer, &mut drafts);
+        self.pace = drafter.map(|drafter| (drafting, drafter.pace));
+        Ok(Generated { n_reused, finish: finish?, drafts })
+    }
+
+    /// Draws the tokens of an answer from the prompt's logits on. Returns why it ended; none if the
+    /// listener wanted no more.
+    fn answer<F: FnMut(&Drawn<'_>) -> bool>(
+        &mut self,
+        model: &Model,
+        mut drafter: Option<&mut Drafter>,
+        answer: &mut Answer<'_, F>,
+        counts: &mut DraftCounts,
+    ) -> Result<Option<Finish>, Error> {
+        if answer.request.sampling.max_new_tokens == 0 {
+            return Ok(Some(Finish::Length));
         }
         let (mut token, mut next) = answer.draw(&mut self.logits)?;
         loop {
             if let Next::End(finish) = next {
-                return Ok(Generated { n_reused, finish, drafts });
+                return Ok(finish);
             }
-            (token, next) = self.step(model, token, drafter.as_mut(), &mut answer, &mut drafts)?;
+            (token, next) = self.step(model, token, drafter.as_deref_mut(), answer, counts)?;
         }
     }
 
@@ -217,20 +234,18 @@ impl Session {
         let room = sampling.max_new_tokens - answer.n_drawn - 1;
         let n = drafter.pace.wish().min(room);
         self.reserve(n);
-        let blocks = &self.table.blocks;
+        let (cache, blocks, tokens) = (&self.cache, &self.table.blocks, &self.tokens);
+        let sequence = Sequence { model, cache, blocks, tokens };
         match &mut drafter.lookup {
             Some(lookup) => {
-                lookup.extend(&self.tokens[lookup.len()..]);
+                lookup.extend(&tokens[lookup.len()..]);
                 lookup.draft(n, &mut drafter.drafts);
             }
-            None if n == 0 => {
-                self.module.catch_up_late(model, &self.cache, blocks, &self.tokens);
-            }
+            None if n == 0 => self.module.catch_up_late(&sequence),
             None => {
                 let n_drawn = answer.n_drawn as u64;
                 let ahead = Ahead { sampling, history: &answer.history, n_drawn };
-                let drafts = &mut drafter.drafts;
-                self.module.draft(model, &self.cache, blocks, &self.tokens, n, &ahead, drafts);
+                self.module.draft(&sequence, n, &ahead, &mut drafter.drafts);
             }
         }
     }
@@ -259,8 +274,8 @@ impl Session {
             let hidden = self.feed(model, n_before);
             if with_module {
                 self.module.push(hidden.data());
-                let blocks = &self.table.blocks;
-                self.module.catch_up(model, &self.cache, blocks, &self.tokens);
+                let (cache, blocks, tokens) = (&self.cache, &self.table.blocks, &self.tokens);
+                self.module.catch_up(&Sequence { model, cache, blocks, tokens });
             }
             if at * PREFILL_ROWS + piece.len() == rest.len() {
                 let last = (piece.len() - 1) * hidden.width();
@@ -330,8 +345,12 @@ impl<F: FnMut(&Drawn<'_>) -> bool> Answer<'_, F> {
 }
 
 impl Drafter {
-    /// None if nothing is to be guessed.
-    fn new(drafting: Drafting, prompt: &[u32]) -> Option<Drafter> {
+    /// None if nothing is to be guessed. `before` is what an earlier answer learnt.
+    fn new(
+        drafting: Drafting,
+        prompt: &[u32],
+        before: Option<(Drafting, Pace)>,
+    ) -> Option<Drafter> {
         let (n_tokens, adaptive, from_text) = match drafting {
             Drafting::Mtp { n_tokens, adaptive } => (n_tokens, adaptive, false),
             Drafting::Lookup { n_tokens, adaptive } => (n_tokens, adaptive, true),
@@ -342,6 +361,8 @@ impl Drafter {
             lookup.extend(prompt);
             lookup
         });
-        Some(Drafter { lookup, pace: Pace::new(n_tokens, adaptive), drafts: Vec::new() })
+        let known = before.filter(|(of, _)| *of == drafting).map(|(_, pace)| pace);
+        let pace = known.unwrap_or_else(|| Pace::new(n_tokens, adaptive));
+        Some(Drafter { lookup, pace, drafts: Vec::new() })
     }
 }

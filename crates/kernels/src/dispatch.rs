@@ -7,6 +7,7 @@
 //! Letters: T tokens, E experts, K experts per token, S = T·K slots, D width.
 
 use crate::lanes::{self, for_rows, per_isa};
+use crate::matmul::Write;
 use crate::threads::Shards;
 
 /// Which token sits in which slot.
@@ -81,23 +82,48 @@ impl Dispatch {
         });
     }
 
-    /// The gradient of [`Dispatch::gather`]: adds the rows of a token's slots to `dx`.
+    /// The gradient of [`Dispatch::gather`]: the rows of a token's slots are added up in `dx`, or to it.
     ///
     /// Shapes: `dout` [S, D], `dx` [T, D].
     ///
     /// Panics if the shapes disagree.
-    pub fn gather_backward(&self, dout: &[f32], d: usize, dx: &mut [f32]) {
+    pub fn gather_backward(&self, dout: &[f32], d: usize, dx: &mut [f32], write: Write) {
         self.check(dx.len(), dout.len(), d);
         let dx = Shards::new(dx);
         for_rows(self.n_tokens(), self.top_k * d, |tokens| {
             for t in tokens {
                 // SAFETY: token ranges of one loop do not overlap.
                 let dx = unsafe { dx.slice(t * d..(t + 1) * d) };
-                for choice in self.choices(t) {
+                let mut choices = self.choices(t);
+                if write == Write::Set {
+                    let first = choices.next().expect("a token has at least one choice");
+                    dx.copy_from_slice(self.slot_row(dout, first, d));
+                }
+                for choice in choices {
                     add_scaled(1.0, self.slot_row(dout, choice, d), dx);
                 }
             }
         });
+    }
+
+    /// Brings one value per choice into the order of slots: `choices` [T, K], `slots` [S].
+    ///
+    /// Panics if the lengths disagree.
+    pub fn to_slots(&self, choices: &[f32], slots: &mut [f32]) {
+        assert_eq!([choices.len(), slots.len()], [self.n_slots(); 2], "values of all slots");
+        for (&value, &slot) in choices.iter().zip(&self.slot_of) {
+            slots[slot as usize] = value;
+        }
+    }
+
+    /// The inverse of [`Dispatch::to_slots`].
+    ///
+    /// Panics if the lengths disagree.
+    pub fn from_slots(&self, slots: &[f32], choices: &mut [f32]) {
+        assert_eq!([choices.len(), slots.len()], [self.n_slots(); 2], "values of all slots");
+        for (value, &slot) in choices.iter_mut().zip(&self.slot_of) {
+            *value = slots[slot as usize];
+        }
     }
 
     /// `out[t] = Σ_k weights[t, k] · y[slot of (t, k)]`; overwrites `out`.
@@ -179,16 +205,20 @@ impl Dispatch {
 
 per_isa! {
     fn add_scaled(scale: f32, x: &[f32], acc: &mut [f32]) {
-        for (acc, &x) in acc.iter_mut().zip(x) {
-            *acc += scale * x;
+        let n = acc.len().min(x.len());
+        let (acc, x) = (&mut acc[..n], &x[..n]);
+        for i in 0..n {
+            acc[i] += scale * x[i];
         }
     }
 }
 
 per_isa! {
     fn copy_scaled(scale: f32, x: &[f32], out: &mut [f32]) {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = scale * x;
+        let n = out.len().min(x.len());
+        let (out, x) = (&mut out[..n], &x[..n]);
+        for i in 0..n {
+            out[i] = scale * x[i];
         }
     }
 }
@@ -227,7 +257,7 @@ mod tests {
             for (slot, &row) in dispatch.rows.iter().enumerate() {
                 assert_eq!(out[slot * d..(slot + 1) * d], x[row as usize * d..][..d]);
             }
-            dispatch.gather_backward(&dout, d, &mut dx);
+            dispatch.gather_backward(&dout, d, &mut dx, Write::Add);
             dx.iter_mut().for_each(|v| *v -= 0.5);
             let gathered = |x: &[f64]| -> Vec<f64> {
                 dispatch.rows.iter().flat_map(|&r| x[r as usize * d..][..d].to_vec()).collect()
@@ -284,7 +314,7 @@ mod tests {
             let (mut dy, mut dweights) = (vec![0.0; y.len()], vec![0.0; n_slots]);
             dispatch.combine(&y, &weights, d, &mut out);
             dispatch.combine_backward(&y, &weights, &dout, &mut dy, &mut dweights);
-            dispatch.gather_backward(&y, d, &mut dx);
+            dispatch.gather_backward(&y, d, &mut dx, Write::Set);
             [out, dx, dy, dweights].concat()
         });
     }

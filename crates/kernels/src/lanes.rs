@@ -70,19 +70,22 @@ pub(crate) fn fold<const N: usize>(mut acc: [f32; N]) -> f32 {
     acc[0]
 }
 
+// Loops over indices below: iterator adapters are calls of their own inside functions that enable
+// features, which short rows feel.
+
 /// Σ a·b in the fixed order.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut acc = [0.0f32; LANES];
     let (a_blocks, a_tail) = a.as_chunks::<LANES>();
     let (b_blocks, b_tail) = b.as_chunks::<LANES>();
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
+    for i in 0..a_blocks.len().min(b_blocks.len()) {
         for lane in 0..LANES {
-            acc[lane] += a[lane] * b[lane];
+            acc[lane] += a_blocks[i][lane] * b_blocks[i][lane];
         }
     }
-    for ((acc, a), b) in acc.iter_mut().zip(a_tail).zip(b_tail) {
-        *acc += a * b;
+    for i in 0..a_tail.len().min(b_tail.len()) {
+        acc[i] += a_tail[i] * b_tail[i];
     }
     fold(acc)
 }
@@ -94,13 +97,13 @@ pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     let (a_blocks, a_tail) = a.as_chunks::<LANES>();
     let (b_blocks, b_tail) = b.as_chunks::<LANES>();
     let (c_blocks, c_tail) = c.as_chunks::<LANES>();
-    for ((a, b), c) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
+    for i in 0..a_blocks.len().min(b_blocks.len()).min(c_blocks.len()) {
         for lane in 0..LANES {
-            acc[lane] += a[lane] * b[lane] * c[lane];
+            acc[lane] += a_blocks[i][lane] * b_blocks[i][lane] * c_blocks[i][lane];
         }
     }
-    for (((acc, a), b), c) in acc.iter_mut().zip(a_tail).zip(b_tail).zip(c_tail) {
-        *acc += a * b * c;
+    for i in 0..a_tail.len().min(b_tail.len()).min(c_tail.len()) {
+        acc[i] += a_tail[i] * b_tail[i] * c_tail[i];
     }
     fold(acc)
 }
@@ -110,12 +113,19 @@ pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
 pub(crate) fn max(x: &[f32]) -> f32 {
     let mut acc = [f32::NEG_INFINITY; LANES];
     let (blocks, tail) = x.as_chunks::<LANES>();
-    for block in blocks {
+    for i in 0..blocks.len() {
         for lane in 0..LANES {
-            acc[lane] = if block[lane] > acc[lane] { block[lane] } else { acc[lane] };
+            acc[lane] = if blocks[i][lane] > acc[lane] { blocks[i][lane] } else { acc[lane] };
         }
     }
-    tail.iter().chain(&acc).fold(f32::NEG_INFINITY, |best, &v| if v > best { v } else { best })
+    let mut best = f32::NEG_INFINITY;
+    for i in 0..tail.len() {
+        best = if tail[i] > best { tail[i] } else { best };
+    }
+    for lane in 0..LANES {
+        best = if acc[lane] > best { acc[lane] } else { best };
+    }
+    best
 }
 
 #[cfg(test)]

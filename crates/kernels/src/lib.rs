@@ -19,6 +19,7 @@ pub mod cross_entropy;
 pub mod dispatch;
 pub mod elementwise;
 pub mod embedding;
+pub mod feed_forward;
 pub mod gate;
 mod lanes;
 pub mod limits;

@@ -3,6 +3,7 @@
 //! Letters: N rows, D width.
 
 use crate::lanes::{dot, dot3, for_rows, per_isa, span};
+use crate::matmul::Write;
 use crate::threads::{self, Shards};
 
 /// Rows per partial sum of the weight gradient: fixed, so that its bits do not depend on threads.
@@ -26,12 +27,19 @@ pub fn forward(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], inv_rms: &mut [f
     });
 }
 
-/// The gradient: overwrites `dx`, adds to `dw`.
+/// The gradient: sets `dx` or adds to it, as `write` says; adds to `dw`.
 ///
 /// Shapes: `x`, `dy`, `dx` [N, D]; `w`, `dw` [D]; `inv_rms` [N] as [`forward`] left it.
 ///
 /// Panics if the shapes disagree.
-pub fn backward(x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32]) {
+pub fn backward(
+    x: &[f32],
+    w: &[f32],
+    inv_rms: &[f32],
+    dy: &[f32],
+    (dx, write): (&mut [f32], Write),
+    dw: &mut [f32],
+) {
     let (n, d) = (inv_rms.len(), w.len());
     assert!(
         x.len() == n * d && dy.len() == n * d && dx.len() == n * d && dw.len() == d,
@@ -49,7 +57,8 @@ pub fn backward(x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], dx: &mut [f32
         let part = span(&rows, d);
         // SAFETY: chunks of different numbers do not overlap.
         let (dx, dw) = unsafe { (dx.slice(part.clone()), shards.slice(i * d..(i + 1) * d)) };
-        backward_rows(&x[part.clone()], w, &inv_rms[rows], &dy[part], dx, dw);
+        let add = write == Write::Add;
+        backward_rows(&x[part.clone()], w, &inv_rms[rows], &dy[part], add, dx, dw);
     };
     threads::run(n_chunks, chunk);
     add_rows(&partial, dw);
@@ -58,13 +67,13 @@ pub fn backward(x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], dx: &mut [f32
 per_isa! {
     fn forward_rows(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], inv_rms: &mut [f32]) {
         let d = w.len();
-        let rows = x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(inv_rms);
-        for ((x, out), inv_rms) in rows {
+        for i in 0..inv_rms.len() {
+            let (x, out) = (&x[i * d..(i + 1) * d], &mut out[i * d..(i + 1) * d]);
             let mean = dot(x, x) / d as f32;
             let inv = 1.0 / (mean + eps).sqrt();
-            *inv_rms = inv;
-            for ((out, &x), &w) in out.iter_mut().zip(x).zip(w) {
-                *out = x * inv * w;
+            inv_rms[i] = inv;
+            for k in 0..d {
+                out[k] = x[k] * inv * w[k];
             }
         }
     }
@@ -73,16 +82,25 @@ per_isa! {
 per_isa! {
     /// `dx = inv · (w·dy − x·inv² · mean(x·w·dy))`, `dw += dy · x · inv`.
     fn backward_rows(
-        x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32],
+        x: &[f32], w: &[f32], inv_rms: &[f32], dy: &[f32], add: bool, dx: &mut [f32],
+        dw: &mut [f32],
     ) {
         let d = w.len();
-        let rows = x.chunks_exact(d).zip(dy.chunks_exact(d)).zip(dx.chunks_exact_mut(d));
-        for (((x, dy), dx), &inv) in rows.zip(inv_rms) {
+        let dw = &mut dw[..d];
+        for i in 0..inv_rms.len() {
+            let (own, inv) = (i * d..(i + 1) * d, inv_rms[i]);
+            let (x, dy, dx) = (&x[own.clone()], &dy[own.clone()], &mut dx[own]);
             let shrink = inv * inv * dot3(x, dy, w) / d as f32;
-            let columns = dx.iter_mut().zip(dw.iter_mut()).zip(x).zip(dy).zip(w);
-            for ((((dx, dw), &x), &dy), &w) in columns {
-                *dx = inv * (w * dy - x * shrink);
-                *dw += dy * x * inv;
+            if add {
+                for k in 0..d {
+                    dx[k] += inv * (w[k] * dy[k] - x[k] * shrink);
+                    dw[k] += dy[k] * x[k] * inv;
+                }
+            } else {
+                for k in 0..d {
+                    dx[k] = inv * (w[k] * dy[k] - x[k] * shrink);
+                    dw[k] += dy[k] * x[k] * inv;
+                }
             }
         }
     }
@@ -122,7 +140,7 @@ mod tests {
         let (mut out, mut inv, mut dx) = (vec![0.0; n * d], vec![0.0; n], vec![9.0; n * d]);
         let mut dw = vec![0.25; d];
         forward(&x, &w, EPS, &mut out, &mut inv);
-        backward(&x, &w, &inv, &dy, &mut dx, &mut dw);
+        backward(&x, &w, &inv, &dy, (&mut dx, Write::Set), &mut dw);
         [out, inv, dx, dw]
     }
 

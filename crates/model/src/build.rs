@@ -66,6 +66,7 @@ impl Model {
             weights,
             specs,
             precision: None,
+            draft_head: None,
             residency: None,
         })
     }

@@ -12,6 +12,7 @@ mod export;
 mod files;
 pub mod gguf;
 pub mod layer;
+mod light_mtp;
 mod load;
 mod model;
 pub mod names;

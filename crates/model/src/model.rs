@@ -29,6 +29,8 @@ pub struct Model {
     pub(crate) mtp: Vec<Mtp>,
     pub(crate) rope: Rope,
     pub(crate) precision: Option<Precision>,
+    /// A light copy of the head, for drafts.
+    pub(crate) draft_head: Option<Weight>,
     /// Of a model larger than the memory it may take.
     pub(crate) residency: Option<Residency>,
 }
@@ -151,13 +153,11 @@ impl Model {
     /// Packs all matrices that changed: for inference, or with `training` for backward passes too.
     /// Routers are always multiplied in f32.
     pub fn pack(&mut self, precision: Precision, training: bool) {
-        for (weight, spec) in self.weights.iter_mut().zip(&self.specs) {
-            match spec.role {
-                Role::Router => weight.pack(Precision::F32, training),
-                _ if weight.shape.len() == 2 => weight.pack(precision, training),
-                _ => {}
-            }
-        }
+        let specs = &self.specs;
+        fathom_tensor::pack_all(&mut self.weights, training, |at, weight| match specs[at].role {
+            Role::Router => Some(Precision::F32),
+            _ => (weight.shape.len() == 2).then_some(precision),
+        });
         self.precision = Some(precision);
     }
 

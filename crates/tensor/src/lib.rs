@@ -22,4 +22,4 @@ pub use fathom_kernels::matmul::Precision;
 pub use gradients::Gradients;
 pub use tape::{Backward, Tape};
 pub use tensor::Tensor;
-pub use weight::Weight;
+pub use weight::{Weight, pack_all};

@@ -211,6 +211,16 @@ impl Backward<'_> {
         }
     }
 
+    /// The sum of the gradients that the tensor at `node` was given so far, to add to, or stale memory of
+    /// `len` elements to set; to be given back. None if the tensor is not on the tape.
+    pub(crate) fn begin(&mut self, node: u32, len: usize) -> Option<(Buffer, Write)> {
+        if node == NO_NODE {
+            return None;
+        }
+        let sum = self.take_owned(node);
+        Some(sum.map_or_else(|| (Buffer::stale(len), Write::Set), |sum| (sum, Write::Add)))
+    }
+
     /// Lets `write` put the gradient of the tensor at `node` in place: over stale memory of `len`
     /// elements, or onto the sum so far. Not called if the tensor is not on the tape.
     pub(crate) fn give_with(

@@ -1,10 +1,13 @@
 //! A weight: its name in the checkpoint, and its values: dense and trainable, with the packed copies
 //! that products read, or in the format they are stored in, to be read only.
 
+mod light;
+
 use fathom_kernels::convert;
-use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul};
+use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul, pack_both_ways};
 use fathom_kernels::quant::{self, ScaleKind};
 use fathom_kernels::stored::{self, Matrix, Product, Rounded, Rows};
+use fathom_kernels::threads;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -58,6 +61,28 @@ struct Dense {
     forward: Packed,
     input_gradient: Packed,
     packed_as: Option<(Precision, bool)>,
+}
+
+/// Elements from which a weight is worth all threads; smaller ones are dealt to them.
+const LARGE_WEIGHT: usize = 1 << 18;
+
+/// [`Weight::pack`] of many weights, of those for which `precision_of` their place gives a precision.
+pub fn pack_all(
+    weights: &mut [Weight],
+    training: bool,
+    precision_of: impl Fn(usize, &Weight) -> Option<Precision> + Sync,
+) {
+    let is_small = |weight: &Weight| weight.n_elements() < LARGE_WEIGHT;
+    threads::run_chunks(weights, 1, |at, weight| {
+        if let Some(precision) = precision_of(at, &weight[0]).filter(|_| is_small(&weight[0])) {
+            weight[0].pack(precision, training);
+        }
+    });
+    for (at, weight) in weights.iter_mut().enumerate() {
+        if let Some(precision) = precision_of(at, weight).filter(|_| !is_small(weight)) {
+            weight.pack(precision, training);
+        }
+    }
 }
 
 impl Weight {
@@ -263,9 +288,11 @@ impl Dense {
             return;
         }
         let format = Format::fastest(precision);
-        self.forward.pack_transposed(&self.values, n_in, n_out, format);
+        let Dense { values, forward, input_gradient, .. } = self;
         if training {
-            self.input_gradient.pack_rows(&self.values, n_out, n_in, format);
+            pack_both_ways(values, n_out, n_in, format, forward, input_gradient);
+        } else {
+            forward.pack_transposed(values, n_in, n_out, format);
         }
         self.packed_as = Some((precision, training));
     }

@@ -1,8 +1,13 @@
 //! How fast a training step is: real steps on random tokens, beside what the machine can do at most.
+//! Beside it, how fast a rollout is.
 //!
 //! A step is everything a training loop does with a batch: packing the changed weights, forward pass,
 //! cross-entropy of every position, backward pass, clipping by the global norm, AdamW. Only the data
 //! are random: the work does not depend on them.
+
+mod rollout;
+
+pub use rollout::{RolloutWork, rollout_rate};
 
 use fathom_kernels::adamw::{AdamW, Moments, Tensor, clip_factor, global_norm};
 use fathom_kernels::limits::{self, Limits};

@@ -4,6 +4,7 @@ mod batch;
 mod decode;
 mod prefill;
 mod rate;
+mod rollout;
 mod stand_in;
 mod subject;
 
@@ -41,6 +42,8 @@ enum What {
     Batch(batch::Args),
     /// Whole training steps: forward, backward, clipping, AdamW
     Train(Train),
+    /// Answers to many prompts at once, as reinforcement learning samples them
+    Rollout(rollout::Args),
     /// Write a checkpoint of a release's shape with random weights, to measure with
     StandIn(stand_in::Args),
 }
@@ -77,6 +80,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         What::Decode(args) => decode::run(args),
         What::Batch(args) => batch::run(args),
         What::Train(args) => train(args),
+        What::Rollout(args) => rollout::run(args),
         What::StandIn(args) => stand_in::run(args),
     }
 }

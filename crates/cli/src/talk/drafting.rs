@@ -12,7 +12,7 @@ pub(crate) struct Drafts {
     #[arg(long, value_name = "WHO", default_value = "auto")]
     draft: Who,
 
-    /// Most tokens guessed at a time; fewer while that is faster [default: 3 with mtp, 8 with lookup]
+    /// Most tokens guessed at a time; fewer while that is faster [default: 2 with mtp, 8 with lookup]
     #[arg(long, value_name = "N", value_parser = n_tokens)]
     draft_tokens: Option<usize>,
 }

@@ -197,6 +197,9 @@ impl Speaker {
             )));
         }
         let cache = model.pack_for_cache(precision, CacheForm::Latent);
+        if with_module {
+            model.lighten_mtp();
+        }
         let mut stop_ids = stop_ids;
         stop_ids.extend(&model.config.eos_token_id);
         stop_ids.extend(tokenizer.eos_id());

@@ -19,6 +19,48 @@ fn the_same_seed_gives_the_same_answer_on_any_number_of_threads() {
 }
 
 #[test]
+fn answers_are_the_same_whoever_drafts() {
+    let answer = |draft: &str, more: &[&str]| {
+        let args = [ASK, &["--json", "--logprobs=2", "--draft", draft], more].concat();
+        let mut json = fathom(trained(), &args).json();
+        let timing = json.as_object_mut().unwrap().remove("timing").unwrap();
+        assert_eq!(timing["draft"], draft);
+        (json, timing["drafted_tokens"].as_u64().unwrap())
+    };
+    for more in [&["--temperature", "0"][..], &["--seed", "5"], &["--presence-penalty", "1"]] {
+        let (plain, none) = answer("off", more);
+        let (by_module, some) = answer("mtp", more);
+        assert_eq!((none, some > 0, by_module), (0, true, plain.clone()));
+        assert_eq!(answer("lookup", &[more, &["--draft-tokens", "3"]].concat()).0, plain);
+    }
+}
+
+#[test]
+fn drafts_that_cannot_be_made_are_refused() {
+    let refused = |args: &[&str], code: i32, what: &str| {
+        let ended = fathom(trained(), args);
+        assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{args:?}");
+        assert!(ended.stderr.contains(what), "{ended:?}");
+    };
+    refused(&[ASK, &["--draft", "off", "--draft-tokens", "2"]].concat(), 2, "--draft-tokens");
+    refused(&[ASK, &["--draft-tokens", "99"]].concat(), 2, "from 1 to 16");
+    let dir = folder("without-module");
+    let trained = trained().join("runs/small/checkpoints/tuned");
+    for file in std::fs::read_dir(&trained).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.join(file.file_name())).unwrap();
+    }
+    let config = std::fs::read_to_string(dir.join("config.json")).unwrap();
+    let layers = "\"num_nextn_predict_layers\": ";
+    let without = config.replace(&format!("{layers}1"), &format!("{layers}0"));
+    assert_ne!(without, config);
+    std::fs::write(dir.join("config.json"), without).unwrap();
+    let dir = dir.to_str().unwrap();
+    let ask = ["run", dir, "What is 3 + 4?", "--draft", "mtp"];
+    refused(&ask, 1, "has no multi-token-prediction module");
+}
+
+#[test]
 fn json_holds_text_reasoning_ids_reason_usage_and_timing() {
     let json = fathom(trained(), &[ASK, &["--json"]].concat()).json();
     let usage = &json["usage"];

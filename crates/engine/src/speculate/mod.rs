@@ -14,9 +14,11 @@
 mod lookup;
 mod mtp;
 mod pace;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use lookup::Lookup;
-pub(crate) use mtp::{Ahead, MtpRows};
+pub(crate) use mtp::{Ahead, MtpRows, Sequence};
 pub(crate) use pace::Pace;
 
 use crate::error::Error;
@@ -24,7 +26,7 @@ use fathom_model::Model;
 use fathom_model::cache::CacheSpec;
 
 /// Tokens guessed at a time by the MTP module unless something else is asked for.
-pub const MTP_TOKENS: usize = 3;
+pub const MTP_TOKENS: usize = 2;
 /// Tokens guessed at a time by lookup unless something else is asked for.
 pub const LOOKUP_TOKENS: usize = 8;
 /// Most tokens guessed at a time.

@@ -29,6 +29,16 @@ pub(crate) struct MtpRows {
     logits: Vec<f32>,
 }
 
+/// A sequence, and where it is cached.
+pub(crate) struct Sequence<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) cache: &'a RefCell<KvCache>,
+    /// With room for the guesses.
+    pub(crate) blocks: &'a [u32],
+    /// All of its tokens.
+    pub(crate) tokens: &'a [u32],
+}
+
 /// What guesses need to know of the answer so far.
 pub(crate) struct Ahead<'a> {
     pub(crate) sampling: &'a Sampling,
@@ -57,60 +67,45 @@ impl MtpRows {
         self.hidden.extend_from_slice(hidden);
     }
 
-    /// Runs the waiting rows whose next token is among `tokens`, the whole sequence. Returns the
-    /// module's last row, if one ran.
-    pub(crate) fn catch_up(
-        &mut self,
-        model: &Model,
-        cache: &RefCell<KvCache>,
-        blocks: &[u32],
-        tokens: &[u32],
-    ) -> Option<Tensor> {
-        let width = model.config.hidden_size;
+    /// Runs the waiting rows whose next token is known. Returns the module's last row, if one ran.
+    pub(crate) fn catch_up(&mut self, of: &Sequence<'_>) -> Option<Tensor> {
+        let (tokens, width) = (of.tokens, of.model.config.hidden_size);
         let n = (self.hidden.len() / width).min(tokens.len().saturating_sub(self.n_cached + 1));
         if n == 0 {
             return None;
         }
         let next = &tokens[self.n_cached + 1..self.n_cached + 1 + n];
         let hidden = Tensor::new(Buffer::copy_of(&self.hidden[..n * width]), &[n, width]);
-        let out = run(model, cache, blocks, self.n_cached, &hidden, next);
+        let out = of.run(self.n_cached, &hidden, next);
         self.n_cached += n;
         self.hidden.drain(..n * width);
         Some(last_row(out))
     }
 
     /// [`MtpRows::catch_up`], if many rows wait.
-    pub(crate) fn catch_up_late(
-        &mut self,
-        model: &Model,
-        cache: &RefCell<KvCache>,
-        blocks: &[u32],
-        tokens: &[u32],
-    ) {
-        if self.hidden.len() >= MOST_WAITING * model.config.hidden_size {
-            self.catch_up(model, cache, blocks, tokens);
+    pub(crate) fn catch_up_late(&mut self, of: &Sequence<'_>) {
+        if self.hidden.len() >= MOST_WAITING * of.model.config.hidden_size {
+            self.catch_up(of);
         }
     }
 
-    /// Guesses up to `n` tokens that follow `tokens`, into `drafts`. `blocks` has room for them.
+    /// Guesses up to `n` tokens that follow the sequence, into `drafts`.
     ///
     /// Guesses end early where the module's scores leave nothing to draw.
     pub(crate) fn draft(
         &mut self,
-        model: &Model,
-        cache: &RefCell<KvCache>,
-        blocks: &[u32],
-        tokens: &[u32],
+        of: &Sequence<'_>,
         n: usize,
         ahead: &Ahead<'_>,
         drafts: &mut Vec<u32>,
     ) {
-        let Some(mut hidden) = self.catch_up(model, cache, blocks, tokens) else { return };
-        self.logits.resize(model.head().n_out(), 0.0);
+        let Some(mut hidden) = self.catch_up(of) else { return };
+        let head = of.model.draft_head();
+        self.logits.resize(head.n_out(), 0.0);
         // Penalties see guesses as tokens.
         let mut imagined: Option<History> = None;
         for i in 0..n {
-            op::logits_into(hidden.data(), model.head(), &mut self.logits);
+            op::logits_into(hidden.data(), head, &mut self.logits);
             let history = imagined.as_ref().unwrap_or(ahead.history);
             let key = [ahead.sampling.seed, 0, 0, ahead.n_drawn + i as u64];
             let Ok(token) = sampler::choose(&mut self.logits, ahead.sampling, history, &key) else {
@@ -123,26 +118,21 @@ impl MtpRows {
             if ahead.sampling.has_penalties() {
                 imagined.get_or_insert_with(|| ahead.history.clone()).push(token);
             }
-            hidden = run(model, cache, blocks, self.n_cached + i, &hidden, &[token]);
+            hidden = of.run(self.n_cached + i, &hidden, &[token]);
         }
     }
 }
 
-/// The module over the rows from `past` on: hidden [n, D], next_tokens [n]; result [n, D].
-fn run(
-    model: &Model,
-    cache: &RefCell<KvCache>,
-    blocks: &[u32],
-    past: usize,
-    hidden: &Tensor,
-    next_tokens: &[u32],
-) -> Tensor {
-    let mut rows = CachedRows::default();
-    // The module reads the tokens after these rows; only places and positions count here.
-    rows.push(blocks, past, next_tokens);
-    model
-        .mtp_cached(&rows, cache, hidden, next_tokens)
-        .expect("drafting with the module was checked against the model")
+impl Sequence<'_> {
+    /// The module over the rows from `past` on: hidden [n, D], next_tokens [n]; result [n, D].
+    fn run(&self, past: usize, hidden: &Tensor, next_tokens: &[u32]) -> Tensor {
+        let mut rows = CachedRows::default();
+        // The module reads the tokens after these rows; only places and positions count here.
+        rows.push(self.blocks, past, next_tokens);
+        self.model
+            .mtp_cached(&rows, self.cache, hidden, next_tokens)
+            .expect("drafting with the module was checked against the model")
+    }
 }
 
 fn last_row(x: Tensor) -> Tensor {

@@ -6,21 +6,23 @@
 //! a text that cannot be guessed costs a few trials and no more. Times differ from run to run, and
 //! with them the guesses; answers do not depend on them.
 
-/// Weight of the newest observation.
+/// Weight of the newest observation, once there are as many as its inverse; before, all weigh the same.
 const NEWEST: f64 = 0.125;
 /// How often guesses are taken to be right before any was checked.
 const HOPE: f64 = 0.75;
 /// A step that takes longer than this many times the usual was disturbed.
-const DISTURBED: f64 = 2.0;
+const DISTURBED: f64 = 1.5;
+/// Guesses of the first step.
+const FIRST: usize = 2;
 /// Steps between trials, at first and at most.
-const TRY_EVERY: [u32; 2] = [8, 64];
+const TRY_EVERY: [u32; 2] = [12, 96];
 
-/// The policy of one answer.
+/// The policy of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     adaptive: bool,
-    /// Seconds of a step by its number of guesses; 0 where none was timed. Length n + 1.
-    seconds: Vec<f64>,
+    /// Steps by their number of guesses. Length n + 1.
+    steps: Vec<Steps>,
     /// How often the guess at a place is right if those before are. Length n.
     right: Vec<f64>,
     /// Steps until another number is tried, and between trials.
@@ -30,18 +32,20 @@ pub(crate) struct Pace {
     tried: usize,
 }
 
+/// Steps with one number of guesses.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steps {
+    n: u32,
+    /// What one takes.
+    seconds: f64,
+}
+
 impl Pace {
     /// At most `n` tokens at a time; always `n` unless `adaptive`.
     pub(crate) fn new(n: usize, adaptive: bool) -> Pace {
         let [every, _] = TRY_EVERY;
-        Pace {
-            adaptive,
-            seconds: vec![0.0; n + 1],
-            right: vec![HOPE; n],
-            left: every,
-            every,
-            tried: n,
-        }
+        let steps = vec![Steps::default(); n + 1];
+        Pace { adaptive, steps, right: vec![HOPE; n], left: every, every, tried: 0 }
     }
 
     /// How many tokens to guess next.
@@ -50,8 +54,8 @@ impl Pace {
         if !self.adaptive {
             return most;
         }
-        // One plain step, to compare with, and one with all guesses.
-        if let Some(untimed) = [most, 0].into_iter().find(|k| self.seconds[*k] == 0.0) {
+        // One step with some guesses, and one without to compare it with.
+        if let Some(untimed) = [FIRST.min(most), 0].into_iter().find(|k| self.steps[*k].n == 0) {
             return untimed;
         }
         let best = self.best();
@@ -61,16 +65,15 @@ impl Pace {
         }
         self.left = self.every;
         self.every = (2 * self.every).min(TRY_EVERY[1]);
-        self.tried = (self.tried + 1) % (most + 1);
-        if self.tried == best {
-            self.tried = (self.tried + 1) % (most + 1);
-        }
+        // Neighbours of the best are tried in turn, and guessing at all where it does not pay.
+        let others = [best + 1, best.saturating_sub(1)].map(|k| k.min(most));
+        self.tried = if others[0] == self.tried { others[1] } else { others[0] };
         self.tried
     }
 
     /// What a step of `n_drafted` guesses brought. `seconds` is the time of the whole step.
     pub(crate) fn learn(&mut self, n_drafted: usize, n_accepted: usize, seconds: f64) {
-        if !self.adaptive || n_drafted >= self.seconds.len() {
+        if !self.adaptive || n_drafted >= self.steps.len() {
             return;
         }
         let before = self.best();
@@ -81,11 +84,7 @@ impl Pace {
             let was_right = if place < n_accepted { 1.0 } else { 0.0 };
             *right += NEWEST * (was_right - *right);
         }
-        let usual = &mut self.seconds[n_drafted];
-        *usual = match *usual {
-            0.0 => seconds,
-            usual => usual + NEWEST * (seconds.min(DISTURBED * usual) - usual),
-        };
+        self.steps[n_drafted].took(seconds);
         if self.best() != before {
             (self.left, self.every) = (TRY_EVERY[0], TRY_EVERY[0]);
         }
@@ -95,7 +94,7 @@ impl Pace {
     fn best(&self) -> usize {
         let (mut best, mut best_rate) = (0, 0.0);
         let (mut tokens, mut reached) = (1.0, 1.0);
-        for k in 0..self.seconds.len() {
+        for k in 0..self.steps.len() {
             if k > 0 {
                 reached *= self.right[k - 1];
                 tokens += reached;
@@ -108,22 +107,32 @@ impl Pace {
         best
     }
 
-    /// Time of a step with `k` guesses: as timed, else on the line between those timed nearest.
+    /// Time of a step with `k` guesses: as timed, else on the line through two that were timed: the
+    /// nearest below and above, or the two nearest below.
     fn expected_seconds(&self, k: usize) -> f64 {
-        if self.seconds[k] > 0.0 {
-            return self.seconds[k];
+        let timed = |k: &usize| self.steps[*k].n > 0;
+        if timed(&k) {
+            return self.steps[k].seconds;
         }
-        let timed = |k: &usize| self.seconds[*k] > 0.0;
-        let below = (0..k).rev().find(timed);
-        let above = (k + 1..self.seconds.len()).find(timed);
-        match (below, above) {
-            (Some(low), Some(high)) => {
-                let share = (k - low) as f64 / (high - low) as f64;
-                self.seconds[low] + share * (self.seconds[high] - self.seconds[low])
-            }
-            (Some(near), None) | (None, Some(near)) => self.seconds[near],
-            (None, None) => 1.0,
-        }
+        let mut below = (0..k).rev().filter(timed);
+        let ends = match (below.next(), (k + 1..self.steps.len()).find(timed)) {
+            (Some(low), Some(high)) => Some((low, high)),
+            (Some(high), None) => below.next().map(|low| (low, high)),
+            _ => None,
+        };
+        let Some((low, high)) = ends else { return 1.0 };
+        let (from, to) = (self.steps[low].seconds, self.steps[high].seconds);
+        // More guesses never take less time; where it was measured so, something disturbed.
+        from + (k - low) as f64 / (high - low) as f64 * (to - from).max(0.0)
+    }
+}
+
+impl Steps {
+    fn took(&mut self, seconds: f64) {
+        self.n += 1;
+        let weight = (1.0 / f64::from(self.n)).max(NEWEST);
+        let seconds = if self.n > 1 { seconds.min(DISTURBED * self.seconds) } else { seconds };
+        self.seconds += weight * (seconds - self.seconds);
     }
 }
 
@@ -173,6 +182,19 @@ mod tests {
         // The second guess is right in half of all steps and costs as much as it saves.
         let (.., best) = simulate(1000, 0.8, 0.6);
         assert_eq!(best, 1);
+    }
+
+    #[test]
+    fn guesses_are_taken_up_again_when_they_become_right() {
+        let mut pace = Pace::new(4, true);
+        let mut n_late = 0;
+        for step in 0..800 {
+            let k = pace.wish();
+            let accepted = if step < 400 { 0 } else { k };
+            n_late += if step >= 600 { k } else { 0 };
+            pace.learn(k, accepted, 1.0 + 0.1 * k as f64);
+        }
+        assert!(n_late > 3 * 200, "{n_late} guesses in 200 steps");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! rows walk the blocks; the gradients of keys and values gather in packed buffers and are added to
 //! their rows at its end.
 
-use super::forward::{Inputs, Matrix, Packer, copy_padded};
+use super::forward::{Inputs, Matrix, Packer, copy_padded, copy_row};
 use super::grad_tile::{self, GradBlock, GradRows, QueryFacts};
 use super::lanes::Lines;
 use super::{BLOCK_TOKENS, Heads, Segment};
@@ -244,7 +244,7 @@ impl Pass<'_> {
             let place = place(self.heads, self.kv_head, segment, query);
             // SAFETY: each row and head of `dq` belongs to one segment, hence to one task.
             let dq = unsafe { self.dq.slice(place * dims.qk_dim..(place + 1) * dims.qk_dim) };
-            dq.copy_from_slice(at_dq);
+            copy_row(at_dq, dq);
         }
     }
 
@@ -296,7 +296,7 @@ impl Pass<'_> {
                 let row = unsafe { target.slice(start..start + dim) };
                 let gathered = &gathered.as_slice()[at * pad..][..dim];
                 match how {
-                    Gathered::Replace => row.copy_from_slice(gathered),
+                    Gathered::Replace => copy_row(gathered, row),
                     Gathered::Add => row.iter_mut().zip(gathered).for_each(|(x, y)| *x += y),
                 }
             }

@@ -290,9 +290,26 @@ impl Packer<'_> {
     }
 }
 
-/// Copies a row and clears the lanes after it.
+/// Copies a row and clears the lanes after it. Rows are short: a call for each copy would cost more.
 pub(super) fn copy_padded(row: &[f32], dst: &mut [f32]) {
-    let (head, tail) = dst.split_at_mut(row.len());
-    head.copy_from_slice(row);
-    tail.fill(0.0);
+    let (whole, tail) = row.as_chunks::<16>();
+    let (to, _) = dst.as_chunks_mut::<16>();
+    for i in 0..whole.len() {
+        to[i] = whole[i];
+    }
+    if !tail.is_empty() {
+        let mut last = [0.0; 16];
+        last[..tail.len()].copy_from_slice(tail);
+        to[whole.len()] = last;
+    }
+}
+
+/// Copies a short row.
+pub(super) fn copy_row(row: &[f32], dst: &mut [f32]) {
+    let (whole, tail) = row.as_chunks::<16>();
+    let (to, to_tail) = dst.as_chunks_mut::<16>();
+    for i in 0..whole.len() {
+        to[i] = whole[i];
+    }
+    to_tail.copy_from_slice(tail);
 }

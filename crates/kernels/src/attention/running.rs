@@ -127,8 +127,8 @@ unsafe fn finish_row_on<V: Lanes>(dims: &Dims, state: Running, out: &mut [f32], 
         *lse = *state.max + sum.ln();
         let inverse = 1.0 / sum;
         let acc = std::slice::from_raw_parts(state.acc, dims.v_dim);
-        for (x, &a) in out.iter_mut().zip(acc) {
-            *x = a * inverse;
+        for i in 0..out.len() {
+            out[i] = acc[i] * inverse;
         }
     }
 }

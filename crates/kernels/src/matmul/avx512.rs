@@ -9,6 +9,12 @@ use std::arch::x86_64::*;
 /// address arithmetic would take turns of the multiply-add units.
 const UNROLL: usize = 4;
 
+/// Columns that lie far apart are asked for this many steps ahead: about the latency of the second cache.
+const PREFETCH_STEPS: usize = 6;
+
+/// Rows of the panel that are asked for ahead: the prefetcher of the CPU stops at every page.
+const PREFETCH_PANEL: usize = 24;
+
 /// Stands for a distance of rows that is known when it runs only.
 const ANY_STRIDE: usize = 0;
 
@@ -128,6 +134,15 @@ unsafe fn rows_f32<const M: usize, const ROW: usize, const STEP: usize>(tile: &T
         let mut sums = load::<M>(tile.out, tile.out_stride, low, high, tile.fresh);
         for _ in 0..tile.k / UNROLL {
             for u in 0..UNROLL {
+                if STEP == ANY_STRIDE {
+                    // Far columns: no prefetcher of the CPU follows them. Past the end it does nothing.
+                    let ahead = a.wrapping_add((u + PREFETCH_STEPS) * k_step);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(M - 1).cast());
+                }
+                let ahead = b.wrapping_add((u + PREFETCH_PANEL) * PANEL);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
                 step::<M, ROW>(a.add(u * k_step), strides, b.add(u * PANEL), &mut sums);
             }
             (a, b) = (a.add(UNROLL * k_step), b.add(UNROLL * PANEL));
@@ -201,4 +216,102 @@ unsafe fn store<const M: usize>(
             _mm512_mask_storeu_ps(row.wrapping_add(16), high, sum[1]);
         }
     }
+}
+
+/// A square of a weight: up to [`PANEL`] rows and columns.
+pub(super) struct Square<'a> {
+    /// From its first element on; rows are `n_in` apart.
+    pub(super) w: &'a [f32],
+    pub(super) n_in: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+/// Copies a square into both packed forms of its weight, rounded to bf16 if `rounded`: its transpose
+/// to `forward`, [columns, PANEL], itself to `gradient`, [rows, PANEL]; zeros past its edges.
+///
+/// Safety: the targets have that room; AVX-512 is there.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+pub(super) unsafe fn pack_square(
+    square: &Square,
+    rounded: bool,
+    forward: *mut f32,
+    gradient: *mut f32,
+) {
+    let Square { w, n_in, rows, columns } = *square;
+    assert!(rows > 0 && rows <= PANEL && columns > 0 && columns <= PANEL);
+    assert!(w.len() >= (rows - 1) * n_in + columns, "square leaves its weight");
+    let (low, high) = masks(columns);
+    // SAFETY: lanes outside the masks are not touched; rows and columns were checked.
+    unsafe {
+        for first in [0, 16] {
+            let mut halves = [[_mm512_setzero_ps(); 16]; 2];
+            for i in 0..16.min(rows.saturating_sub(first)) {
+                let row = w.as_ptr().add((first + i) * n_in);
+                let mut left = _mm512_maskz_loadu_ps(low, row);
+                let mut right = _mm512_maskz_loadu_ps(high, row.wrapping_add(16));
+                if rounded {
+                    (left, right) = (round(left), round(right));
+                }
+                let to = gradient.add((first + i) * PANEL);
+                _mm512_storeu_ps(to, left);
+                _mm512_storeu_ps(to.add(16), right);
+                (halves[0][i], halves[1][i]) = (left, right);
+            }
+            for (half, square) in halves.iter().enumerate() {
+                let turned = transpose(square);
+                for i in 0..16.min(columns.saturating_sub(16 * half)) {
+                    _mm512_storeu_ps(forward.add((16 * half + i) * PANEL + first), turned[i]);
+                }
+            }
+        }
+    }
+}
+
+/// Rounds to bf16 as `round_bf16` does.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn round(x: __m512) -> __m512 {
+    let bits = _mm512_castps_si512(x);
+    let lowest = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+    let raised = _mm512_add_epi32(bits, _mm512_add_epi32(lowest, _mm512_set1_epi32(0x7fff)));
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    let quiet = _mm512_mask_or_epi32(raised, nan, bits, _mm512_set1_epi32(0x0040_0000));
+    _mm512_castsi512_ps(_mm512_and_si512(quiet, _mm512_set1_epi32(0xffff_0000u32 as i32)))
+}
+
+/// Row `i` of the result is column `i` of `rows`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn transpose(rows: &[__m512; 16]) -> [__m512; 16] {
+    // Pairs, then fours, within each 128-bit quarter; then the quarters change places.
+    let mut pairs = *rows;
+    for i in 0..8 {
+        let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i] = _mm512_unpacklo_ps(a, b);
+        pairs[2 * i + 1] = _mm512_unpackhi_ps(a, b);
+    }
+    let mut fours = pairs;
+    for i in 0..4 {
+        for half in 0..2 {
+            let a = _mm512_castps_pd(pairs[4 * i + half]);
+            let b = _mm512_castps_pd(pairs[4 * i + half + 2]);
+            fours[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            fours[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    // fours[4 i + c] holds, in quarter q, column 4 q + c of rows 4 i .. 4 i + 4.
+    let mut out = fours;
+    for c in 0..4 {
+        let (r0, r1, r2, r3) = (fours[c], fours[4 + c], fours[8 + c], fours[12 + c]);
+        let even01 = _mm512_shuffle_f32x4::<0b10_00_10_00>(r0, r1);
+        let odd01 = _mm512_shuffle_f32x4::<0b11_01_11_01>(r0, r1);
+        let even23 = _mm512_shuffle_f32x4::<0b10_00_10_00>(r2, r3);
+        let odd23 = _mm512_shuffle_f32x4::<0b11_01_11_01>(r2, r3);
+        out[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even01, even23);
+        out[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd01, odd23);
+        out[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even01, even23);
+        out[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd01, odd23);
+    }
+    out
 }

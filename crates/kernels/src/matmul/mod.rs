@@ -13,9 +13,13 @@
 mod avx2;
 mod avx512;
 mod pack;
+mod rows;
 mod scalar;
 
-pub use pack::{Format, Packed, Precision};
+pub(crate) use pack::round_bf16;
+pub use pack::{Format, NO_ROW, Packed, Precision, pack_both_ways};
+pub(crate) use rows::{LeftRows, Target, multiply_rows};
+pub use rows::{multiply_shared, multiply_sum};
 
 use crate::cpu::{Isa, isa};
 use crate::threads::{Shards, n_threads, run};
@@ -27,7 +31,7 @@ pub const PANEL: usize = 32;
 /// Elements of `k` handled at a time, so that a panel stays in the first-level cache (32 KiB).
 const K_BLOCK: usize = 256;
 /// Rows of the scratch copy of the left operand. A multiple of every tile height below.
-const M_BLOCK: usize = 84;
+pub(crate) const M_BLOCK: usize = 84;
 
 /// Left operand: element `(i, k)` is `data[i * row_stride + k * col_stride]`.
 #[derive(Clone, Copy)]
@@ -87,30 +91,62 @@ pub fn matmul(lhs: Lhs, m: usize, rhs: &Packed, out: &mut [f32], write: Write) {
 ///
 /// Panics if two results overlap or leave `out`, or if a left operand is too short.
 pub fn matmul_batch(products: &[Product], out: &mut [f32], write: Write) {
+    let products: Vec<ListedProduct> = products.iter().map(Product::all_rows).collect();
+    run_products(&products, out, write);
+}
+
+/// A product whose left operand is some rows of a matrix, in the order listed: `listed[i]` takes the
+/// place of stored row `i`, which is row `i` of [`Lhs::rows`] and column `i` of [`Lhs::transposed`].
+pub(crate) struct ListedProduct<'a> {
+    pub(crate) product: Product<'a>,
+    /// Ascending; none: all rows as they lie.
+    pub(crate) listed: Option<&'a [u32]>,
+    /// The left operand is rounded as the format wants already.
+    pub(crate) rounded: bool,
+}
+
+impl<'a> Product<'a> {
+    /// The product over the rows as they lie.
+    pub(crate) fn all_rows(&self) -> ListedProduct<'a> {
+        let Product { lhs, m, rhs, ref k_range, out_start } = *self;
+        let product = Product { lhs, m, rhs, k_range: k_range.clone(), out_start };
+        ListedProduct { product, listed: None, rounded: false }
+    }
+}
+
+/// [`matmul_batch`] of listed products.
+pub(crate) fn run_products(products: &[ListedProduct], out: &mut [f32], write: Write) {
     check(products, out.len());
     let tasks = plan(products);
     let shards = Shards::new(out);
     run(tasks.len(), |i| {
         let task = &tasks[i];
-        let product = &products[task.product];
+        let listed = &products[task.product];
+        let product = &listed.product;
         // SAFETY: tasks of one product differ in rows or columns and touch those only; products do
         // not overlap and stay inside `out` (checked above). Rows of column-split tasks interleave,
         // so the output travels as a pointer, never as overlapping slices.
         unsafe {
             let first_row = shards.pointer(product.out_start + task.rows.start * product.rhs.n);
-            run_task(product, task, first_row, write);
+            run_task(listed, task, first_row, write);
         }
     });
 }
 
-fn check(products: &[Product], out_len: usize) {
+fn check(products: &[ListedProduct], out_len: usize) {
     let mut spans: Vec<(usize, usize)> = Vec::with_capacity(products.len());
-    for p in products {
+    for ListedProduct { product: p, listed, .. } in products {
         let end = p.out_start + p.m * p.rhs.n;
         assert!(end <= out_len, "result ends at {end}, output has {out_len}");
         assert!(p.k_range.end <= p.rhs.k, "k range {:?} of {}", p.k_range, p.rhs.k);
         if p.m > 0 && !p.k_range.is_empty() {
-            let last = (p.m - 1) * p.lhs.row_stride + (p.k_range.len() - 1) * p.lhs.col_stride;
+            let (mut row, mut column) = (p.m - 1, p.k_range.len() - 1);
+            if let Some(listed) = listed {
+                assert!(listed.is_sorted(), "listed rows ascend");
+                let place = if p.lhs.col_stride == 1 { &mut row } else { &mut column };
+                *place = listed[*place] as usize;
+            }
+            let last = row * p.lhs.row_stride + column * p.lhs.col_stride;
             assert!(last < p.lhs.data.len(), "lhs needs {}, has {}", last + 1, p.lhs.data.len());
         }
         spans.push((p.out_start, end));
@@ -126,12 +162,12 @@ struct Task {
 }
 
 /// Cuts the batch into tasks: blocks of rows, and runs of panels where rows alone give too few.
-fn plan(products: &[Product]) -> Vec<Task> {
-    let row_blocks: usize = products.iter().map(|p| p.m.div_ceil(M_BLOCK)).sum();
+fn plan(products: &[ListedProduct]) -> Vec<Task> {
+    let row_blocks: usize = products.iter().map(|p| p.product.m.div_ceil(M_BLOCK)).sum();
     let wanted = if n_threads() == 1 { 1 } else { 4 * n_threads() };
     let column_cuts = wanted.div_ceil(row_blocks.max(1));
     let mut tasks = Vec::new();
-    for (product, p) in products.iter().enumerate() {
+    for (product, ListedProduct { product: p, .. }) in products.iter().enumerate() {
         let n_panels = p.rhs.n.div_ceil(PANEL);
         let step = n_panels.div_ceil(column_cuts).max(1);
         for row in (0..p.m).step_by(M_BLOCK) {
@@ -194,6 +230,17 @@ const SCRATCH_LEN: usize = M_BLOCK.div_ceil(GROUP_ROWS)
     };
 
 impl Left {
+    /// Rows of a tile, and elements from one tile to the next, for `n_rows` of them. Where rows lie on
+    /// their own they are dealt evenly: 16 rows are 8 and 8, not 14 and 2, whose chains are too few.
+    fn groups(self, n_rows: usize) -> (usize, usize) {
+        let height = n_rows.div_ceil(n_rows.div_ceil(GROUP_ROWS).max(1)).max(1);
+        match self {
+            Left::Direct(stride) => (height, height * stride),
+            Left::Rows => (height, height * ROW_STRIDE),
+            Left::DirectColumns(_) | Left::Columns => (GROUP_ROWS, self.group_len()),
+        }
+    }
+
     /// Elements from one group to the next.
     fn group_len(self) -> usize {
         match self {
@@ -225,8 +272,10 @@ thread_local! {
 }
 
 /// Safety: `out` points at row `task.rows.start` of the result; the task's rows and columns are its own.
-unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) {
+unsafe fn run_task(listed: &ListedProduct, task: &Task, out: *mut f32, write: Write) {
+    let ListedProduct { product, listed, rounded } = listed;
     let rhs = product.rhs;
+    let copied_as = rhs.format.of_left(*rounded);
     let n_rows = task.rows.len();
     if product.k_range.is_empty() && write == Write::Set {
         let columns = task.panels.start * PANEL..(task.panels.end * PANEL).min(rhs.n);
@@ -237,7 +286,7 @@ unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) 
         return;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        let left = pack::layout(&product.lhs, rhs.format, task.panels.len());
+        let left = pack::layout(&product.lhs, *listed, copied_as, task.panels.len());
         scratch.resize(SCRATCH_LEN, 0.0);
         for k0 in (0..product.k_range.len()).step_by(K_BLOCK) {
             let k = K_BLOCK.min(product.k_range.len() - k0);
@@ -246,37 +295,60 @@ unsafe fn run_task(product: &Product, task: &Task, out: *mut f32, write: Write) 
                 Left::Direct(stride) => &product.lhs.data[task.rows.start * stride + k0..],
                 Left::DirectColumns(stride) => &product.lhs.data[k0 * stride + task.rows.start..],
                 _ => {
-                    let ks = k0..k0 + k;
-                    pack::copy_lhs(&product.lhs, left, task.rows.clone(), ks, rhs.format, scratch);
+                    let (rows, ks) = (task.rows.clone(), k0..k0 + k);
+                    let source = pack::Source { lhs: &product.lhs, listed: *listed };
+                    pack::copy_lhs(&source, left, rows, ks, copied_as, scratch);
                     &scratch[..]
                 }
             };
-            for panel in task.panels.clone() {
-                let b = rhs.panel(panel, product.k_range.start + k0, k);
-                let column = panel * PANEL;
-                let n = PANEL.min(rhs.n - column);
-                for first in (0..n_rows).step_by(GROUP_ROWS) {
-                    let a = &a[first / GROUP_ROWS * left.group_len()..];
-                    // SAFETY: the caller's promise; columns `column .. column + n` are the task's.
-                    unsafe {
-                        let tile = Tile {
-                            a,
-                            left,
-                            rows: GROUP_ROWS.min(n_rows - first),
-                            k,
-                            b,
-                            n,
-                            fresh,
-                            out: out.add(first * rhs.n + column),
-                            out_stride: rhs.n,
-                        };
-                        tile.check(rhs.format);
-                        run_tile(&tile, rhs.format);
-                    }
-                }
-            }
+            let block = Block { a, left, n_rows, k, fresh };
+            let k0 = product.k_range.start + k0;
+            // SAFETY: the caller's promise.
+            unsafe { run_block(&block, rhs, k0, task.panels.clone(), out, rhs.n) };
         }
     });
+}
+
+/// Up to [`M_BLOCK`] rows of a left operand, over up to [`K_BLOCK`] elements of `k`.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    a: &'a [f32],
+    left: Left,
+    n_rows: usize,
+    k: usize,
+    fresh: bool,
+}
+
+/// A block of rows against some panels, whose rows `k0 ..` take part.
+///
+/// Safety: `out` points at the block's first row, whose rows are `out_stride` apart; these columns of
+/// them are the caller's alone.
+unsafe fn run_block(
+    block: &Block,
+    rhs: &Packed,
+    k0: usize,
+    panels: Range<usize>,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    let Block { a, left, n_rows, k, fresh } = *block;
+    let (height, group_len) = left.groups(n_rows);
+    for panel in panels {
+        let b = rhs.panel(panel, k0, k);
+        let column = panel * PANEL;
+        let n = PANEL.min(rhs.n - column);
+        for first in (0..n_rows).step_by(height) {
+            let a = &a[first / height * group_len..];
+            let rows = height.min(n_rows - first);
+            // SAFETY: the caller's promise; columns `column .. column + n` are among those.
+            unsafe {
+                let out = out.add(first * out_stride + column);
+                let tile = Tile { a, left, rows, k, b, n, fresh, out, out_stride };
+                tile.check(rhs.format);
+                run_tile(&tile, rhs.format);
+            }
+        }
+    }
 }
 
 /// A group of rows against one panel.

@@ -1,9 +1,11 @@
 //! Packing of both operands: panels of the right one, rounded row copies of the left one.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
 use super::{COLUMN_STRIDE, GROUP_ROWS, Left, Lhs, PANEL, ROW_STRIDE};
 use crate::cpu::cpu;
 use crate::lanes::per_isa;
-use crate::threads::run_chunks;
+use crate::threads::{Shards, run, run_chunks};
 use std::ops::Range;
 
 /// Precision of the operands. Sums are always f32.
@@ -36,10 +38,28 @@ impl Format {
             Precision::Bf16 => Format::RoundedF32,
         }
     }
+
+    /// The format of fewest bytes that this CPU multiplies without detours: faster for few rows of an
+    /// operand that comes from memory, where [`Format::fastest`] is for many.
+    pub fn smallest(precision: Precision) -> Format {
+        match precision {
+            Precision::F32 => Format::F32,
+            Precision::Bf16 if cpu().bf16_dot => Format::Bf16Pairs,
+            Precision::Bf16 => Format::RoundedF32,
+        }
+    }
+
+    /// How a left operand is copied for a right one of this format; `rounded`: it is rounded already.
+    pub(super) fn of_left(self, rounded: bool) -> Format {
+        if rounded && self == Format::RoundedF32 { Format::F32 } else { self }
+    }
 }
 
 /// f32 of a cache line.
 const LINE: usize = 16;
+
+/// A row of zeros among those that [`Packed::pack_listed`] takes.
+pub const NO_ROW: u32 = u32::MAX;
 
 /// A right operand `[k, n]` in panels of [`PANEL`] columns, zero-padded at the right and, for pairs, at the end of `k`.
 pub struct Packed {
@@ -71,6 +91,23 @@ impl Packed {
         self.pack(w, k, n, format, 1, k);
     }
 
+    /// Packs the rows `listed` of a row-major matrix of `width` columns; [`NO_ROW`] stands for a row of
+    /// zeros.
+    pub fn pack_listed(&mut self, b: &[f32], width: usize, listed: &[u32], format: Format) {
+        let k = listed.len();
+        self.fill_panels(k, width, format, |column, out| {
+            let columns = PANEL.min(width - column);
+            if format == Format::Bf16Pairs {
+                let at = |i: usize, j: usize| match listed[i] {
+                    NO_ROW => 0.0,
+                    row => b[row as usize * width + column + j],
+                };
+                return pairs(out, k, columns, at);
+            }
+            copy_listed(b, width, listed, column..column + columns, format, out);
+        });
+    }
+
     fn pack(
         &mut self,
         b: &[f32],
@@ -81,29 +118,48 @@ impl Packed {
         n_stride: usize,
     ) {
         assert_eq!(b.len(), k * n, "operand [{k}, {n}]");
-        (self.k, self.n, self.format) = (k, n, format);
-        let panel_len = rows_of(k, format) * PANEL;
-        let len = n.div_ceil(PANEL) * panel_len;
-        self.data.resize(len + LINE - 1, 0.0);
-        self.start = self.data.as_ptr().align_offset(4 * LINE).min(LINE - 1);
-        if panel_len == 0 {
-            return;
-        }
-        run_chunks(&mut self.data[self.start..self.start + len], panel_len, |panel, out| {
-            let column = panel * PANEL;
+        self.fill_panels(k, n, format, |column, out| {
             let width = PANEL.min(n - column);
             match (n_stride, format) {
                 (1, Format::Bf16Pairs) => pairs(out, k, width, |i, j| b[i * k_stride + column + j]),
                 (_, Format::Bf16Pairs) => {
                     pairs(out, k, width, |i, j| b[i + (column + j) * n_stride])
                 }
-                (1, _) => copy_rows(&b[column..], k, k_stride, width, out),
-                _ => copy_columns(&b[column * n_stride..], k, n_stride, width, out),
-            }
-            if format == Format::RoundedF32 {
-                round_in_place(out);
+                (1, _) => copy_rows(&b[column..], k, k_stride, width, format, out),
+                _ => {
+                    copy_columns(&b[column * n_stride..], k, n_stride, width, out);
+                    if format == Format::RoundedF32 {
+                        round_in_place(out);
+                    }
+                }
             }
         });
+    }
+
+    /// Takes the shape `[k, n]` and lets `fill` write every panel, given its first column, in parallel.
+    fn fill_panels(
+        &mut self,
+        k: usize,
+        n: usize,
+        format: Format,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        let panels = self.room(k, n, format);
+        let panel_len = rows_of(k, format) * PANEL;
+        if panel_len > 0 {
+            run_chunks(panels, panel_len, |panel, out| fill(panel * PANEL, out));
+        }
+    }
+
+    /// Takes the shape `[k, n]`: the memory of all panels, with stale content.
+    fn room(&mut self, k: usize, n: usize, format: Format) -> &mut [f32] {
+        (self.k, self.n, self.format) = (k, n, format);
+        let len = n.div_ceil(PANEL) * rows_of(k, format) * PANEL;
+        if self.data.len() < len + LINE - 1 {
+            self.data.resize(len + LINE - 1, 0.0);
+        }
+        self.start = self.data.as_ptr().align_offset(4 * LINE).min(LINE - 1);
+        &mut self.data[self.start..self.start + len]
     }
 
     /// Elements `k0 .. k0 + k` of panel `panel`.
@@ -132,16 +188,84 @@ fn rows_of(k: usize, format: Format) -> usize {
     if format == Format::Bf16Pairs { k.div_ceil(2) } else { k }
 }
 
-per_isa! {
-    fn copy_rows(b: &[f32], k: usize, k_stride: usize, width: usize, out: &mut [f32]) {
-        for (i, row) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate().take(k) {
-            let from = &b[i * k_stride..i * k_stride + width];
-            if let Ok(whole) = <&[f32; PANEL]>::try_from(from) {
-                *row = *whole;
-            } else {
-                row[..width].copy_from_slice(from);
-                row[width..].fill(0.0);
+/// Packs a weight `w [n_out, n_in]` twice in one pass over it: `forward` as
+/// [`Packed::pack_transposed`] does, for `x · Wᵀ`, and `gradient` as [`Packed::pack_rows`], for `dy · W`.
+pub fn pack_both_ways(
+    w: &[f32],
+    n_out: usize,
+    n_in: usize,
+    format: Format,
+    forward: &mut Packed,
+    gradient: &mut Packed,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if crate::cpu::isa() == crate::cpu::Isa::Avx512 && format != Format::Bf16Pairs {
+        assert_eq!(w.len(), n_out * n_in, "weight [{n_out}, {n_in}]");
+        let forward = Shards::new(forward.room(n_in, n_out, format));
+        let gradient = Shards::new(gradient.room(n_out, n_in, format));
+        let rounded = format == Format::RoundedF32;
+        run(n_out.div_ceil(PANEL), |panel| {
+            let rows = panel * PANEL..((panel + 1) * PANEL).min(n_out);
+            for column in (0..n_in).step_by(PANEL) {
+                let square = avx512::Square {
+                    w: &w[rows.start * n_in + column..],
+                    n_in,
+                    rows: rows.len(),
+                    columns: PANEL.min(n_in - column),
+                };
+                // SAFETY: a square's place in either operand is its own, and inside it; the level
+                // was detected.
+                unsafe {
+                    let forward = forward.pointer((panel * n_in + column) * PANEL);
+                    let gradient = gradient.pointer((column / PANEL * n_out + rows.start) * PANEL);
+                    avx512::pack_square(&square, rounded, forward, gradient);
+                }
             }
+        });
+        return;
+    }
+    forward.pack_transposed(w, n_in, n_out, format);
+    gradient.pack_rows(w, n_out, n_in, format);
+}
+
+per_isa! {
+    fn copy_rows(
+        b: &[f32], k: usize, k_stride: usize, width: usize, format: Format, out: &mut [f32],
+    ) {
+        for (i, row) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate().take(k) {
+            copy_row(&b[i * k_stride..i * k_stride + width], format, row);
+        }
+    }
+}
+
+per_isa! {
+    fn copy_listed(
+        b: &[f32], k_stride: usize, listed: &[u32], columns: Range<usize>, format: Format,
+        out: &mut [f32],
+    ) {
+        for (row, &from) in out.as_chunks_mut::<PANEL>().0.iter_mut().zip(listed) {
+            if from == NO_ROW {
+                row.fill(0.0);
+                continue;
+            }
+            let start = from as usize * k_stride;
+            copy_row(&b[start + columns.start..start + columns.end], format, row);
+        }
+    }
+}
+
+/// One row of a panel.
+#[inline(always)]
+fn copy_row(from: &[f32], format: Format, row: &mut [f32; PANEL]) {
+    if let Ok(whole) = <&[f32; PANEL]>::try_from(from) {
+        *row = *whole;
+    } else {
+        row[..from.len()].copy_from_slice(from);
+        row[from.len()..].fill(0.0);
+    }
+    if format == Format::RoundedF32 {
+        for x in row {
+            *x = round_bf16(*x);
         }
     }
 }
@@ -179,7 +303,7 @@ pub(super) fn bf16_bits(x: f32) -> u16 {
 
 /// `x` rounded to bf16, as f32.
 #[inline(always)]
-pub(super) fn round_bf16(x: f32) -> f32 {
+pub(crate) fn round_bf16(x: f32) -> f32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000;
     f32::from_bits(if x.is_nan() { (bits | 0x0040_0000) & 0xffff_0000 } else { rounded })
@@ -190,15 +314,22 @@ const FEW_PANELS: usize = 8;
 
 /// How a product of `n_panels` reads its left operand: where it lies if it need not be rounded and the
 /// caches like its strides, else from a copy laid out as the operand is, so that copying is straight.
-pub(super) fn layout(lhs: &Lhs, format: Format, n_panels: usize) -> Left {
+pub(super) fn layout(lhs: &Lhs, listed: Option<&[u32]>, format: Format, n_panels: usize) -> Left {
+    let as_it_lies = format == Format::F32 && listed.is_none();
     match lhs.col_stride {
-        1 if format == Format::F32 && !collides(lhs.row_stride) => Left::Direct(lhs.row_stride),
+        1 if as_it_lies && !collides(lhs.row_stride) => Left::Direct(lhs.row_stride),
         1 => Left::Rows,
-        stride if format == Format::F32 && lhs.row_stride == 1 && n_panels <= FEW_PANELS => {
+        stride if as_it_lies && lhs.row_stride == 1 && n_panels <= FEW_PANELS => {
             Left::DirectColumns(stride)
         }
         _ => Left::Columns,
     }
+}
+
+/// A left operand to copy from, and which of its stored rows take part.
+pub(super) struct Source<'a> {
+    pub(super) lhs: &'a Lhs<'a>,
+    pub(super) listed: Option<&'a [u32]>,
 }
 
 /// Whether rows this far apart crowd into half of the first-level cache, or less.
@@ -210,16 +341,18 @@ fn collides(row_stride: usize) -> bool {
 /// rounded as `format` wants. What no element lands on is left as it is, but the odd element of a
 /// last pair is zero.
 pub(super) fn copy_lhs(
-    lhs: &Lhs,
+    source: &Source,
     left: Left,
     rows: Range<usize>,
     ks: Range<usize>,
     format: Format,
     scratch: &mut [f32],
 ) {
+    let Source { lhs, listed } = *source;
+    let stored = |row: usize| listed.map_or(row, |listed| listed[row] as usize);
     if left == Left::Rows {
         for (i, row) in rows.enumerate() {
-            let at = row * lhs.row_stride + ks.start;
+            let at = stored(row) * lhs.row_stride + ks.start;
             let src = &lhs.data[at..at + ks.len()];
             let dst = &mut scratch[i * ROW_STRIDE..i * ROW_STRIDE + ks.len()];
             match format {
@@ -231,7 +364,7 @@ pub(super) fn copy_lhs(
         return;
     }
     let group_len = Left::Columns.group_len();
-    let column = |k: usize| (ks.start + k) * lhs.col_stride + rows.start * lhs.row_stride;
+    let column = |k: usize| stored(ks.start + k) * lhs.col_stride + rows.start * lhs.row_stride;
     let mut done = 0;
     if lhs.row_stride == 1 && format != Format::Bf16Pairs {
         // Whole lanes where the operand has them: what lands past the rows is never read.
@@ -241,16 +374,16 @@ pub(super) fn copy_lhs(
             done -= 1;
         }
         if done > 0 {
-            let src = &lhs.data[column(0)..column(done - 1) + reach];
-            let rounded = format == Format::RoundedF32;
-            copy_lanes(
-                src,
-                lhs.col_stride,
-                done,
-                rows.len().div_ceil(GROUP_ROWS),
-                rounded,
-                scratch,
-            );
+            let n_groups = rows.len().div_ceil(GROUP_ROWS);
+            let (rounded, stride) = (format == Format::RoundedF32, lhs.col_stride);
+            if let Some(listed) = listed {
+                let listed = &listed[ks.start..ks.start + done];
+                let src = &lhs.data[rows.start..];
+                copy_listed_lanes(src, stride, listed, n_groups, rounded, scratch);
+            } else {
+                let src = &lhs.data[column(0)..column(done - 1) + reach];
+                copy_lanes(src, stride, done, n_groups, rounded, scratch);
+            }
         }
     }
     let at = |i: usize, k: usize| lhs.data[column(k) + i * lhs.row_stride];
@@ -274,21 +407,37 @@ per_isa! {
     fn copy_lanes(
         src: &[f32], stride: usize, n: usize, n_groups: usize, rounded: bool, dst: &mut [f32],
     ) {
-        let group_len = Left::Columns.group_len();
         for k in 0..n {
-            for group in 0..n_groups {
-                let from = k * stride + group * GROUP_ROWS;
-                let to = group * group_len + k * COLUMN_STRIDE;
-                let src = &src[from..from + COLUMN_STRIDE];
-                let dst = &mut dst[to..to + COLUMN_STRIDE];
-                if rounded {
-                    for lane in 0..COLUMN_STRIDE {
-                        dst[lane] = round_bf16(src[lane]);
-                    }
-                } else {
-                    dst.copy_from_slice(src);
-                }
+            copy_column(&src[k * stride..], k, n_groups, rounded, dst);
+        }
+    }
+}
+
+per_isa! {
+    /// As [`copy_lanes`], of the columns listed.
+    fn copy_listed_lanes(
+        src: &[f32], stride: usize, listed: &[u32], n_groups: usize, rounded: bool, dst: &mut [f32],
+    ) {
+        for (k, &from) in listed.iter().enumerate() {
+            copy_column(&src[from as usize * stride..], k, n_groups, rounded, dst);
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_column(src: &[f32], k: usize, n_groups: usize, rounded: bool, dst: &mut [f32]) {
+    let group_len = Left::Columns.group_len();
+    for group in 0..n_groups {
+        let from = group * GROUP_ROWS;
+        let to = group * group_len + k * COLUMN_STRIDE;
+        let src = &src[from..from + COLUMN_STRIDE];
+        let dst = &mut dst[to..to + COLUMN_STRIDE];
+        if rounded {
+            for lane in 0..COLUMN_STRIDE {
+                dst[lane] = round_bf16(src[lane]);
             }
+        } else {
+            dst.copy_from_slice(src);
         }
     }
 }

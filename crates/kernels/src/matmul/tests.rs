@@ -199,3 +199,64 @@ fn speed() {
         }
     }
 }
+
+#[test]
+fn one_loop_over_rows_gives_the_bits_of_separate_products() {
+    let (n, k) = (1000, 40);
+    let x = noise(n * k, 1);
+    for format in [Format::F32, Format::RoundedF32] {
+        let weights: Vec<Packed> = [(5, 33), (6, 64)]
+            .map(|(seed, m)| {
+                let mut packed = Packed::new();
+                packed.pack_rows(&noise(k * m, seed), k, m, format);
+                packed
+            })
+            .into();
+        let (mut a, mut b) = (vec![0.0; n * 33], vec![0.0; n * 64]);
+        multiply_shared(&x, n, &[&weights[0], &weights[1]], &mut [&mut a, &mut b]);
+        for (out, weight) in [(&a, &weights[0]), (&b, &weights[1])] {
+            let mut want = vec![0.0; n * weight.n];
+            matmul(Lhs::rows(&x, k), n, weight, &mut want, Write::Set);
+            assert_eq!(*out, want);
+        }
+        let back: Vec<Packed> = [(7, 33), (8, 64)]
+            .map(|(seed, m)| {
+                let mut packed = Packed::new();
+                packed.pack_rows(&noise(k * m, seed), m, k, format);
+                packed
+            })
+            .into();
+        let (mut sum, mut want) = (vec![9.0; n * k], vec![9.0; n * k]);
+        multiply_sum(&[(&a, &back[0]), (&b, &back[1])], n, &mut sum, Write::Set);
+        matmul(Lhs::rows(&a, 33), n, &back[0], &mut want, Write::Set);
+        matmul(Lhs::rows(&b, 64), n, &back[1], &mut want, Write::Add);
+        assert_eq!(sum, want);
+    }
+}
+
+#[test]
+fn a_weight_packed_both_ways_at_once_equals_two_packings() {
+    let _turn = ISA.lock().unwrap_or_else(|e| e.into_inner());
+    for level in available_isas() {
+        force_isa(Some(level));
+        for (n_out, n_in) in [(1, 1), (33, 70), (64, 96), (100, 15), (17, 300)] {
+            let w = noise(n_out * n_in, 3);
+            for format in [Format::F32, Format::RoundedF32, Format::Bf16Pairs] {
+                let (mut forward, mut gradient) = (Packed::new(), Packed::new());
+                pack_both_ways(&w, n_out, n_in, format, &mut forward, &mut gradient);
+                let (mut turned, mut plain) = (Packed::new(), Packed::new());
+                turned.pack_transposed(&w, n_in, n_out, format);
+                plain.pack_rows(&w, n_out, n_in, format);
+                for (got, want) in [(forward, turned), (gradient, plain)] {
+                    for panel in 0..got.n.div_ceil(PANEL) {
+                        let bits = |p: &Packed| -> Vec<u32> {
+                            p.panel(panel, 0, p.k).iter().map(|x| x.to_bits()).collect()
+                        };
+                        assert_eq!(bits(&got), bits(&want), "{level:?} {n_out} {n_in} {format:?}");
+                    }
+                }
+            }
+        }
+    }
+    force_isa(None);
+}

@@ -81,10 +81,10 @@ impl Mla {
         let (n, n_heads) = (x.n_rows(), config.num_attention_heads);
         let positions = pass.rows.positions();
 
-        let q = self.queries(pass, x).reshaped(&[n, n_heads, config.qk_head_dim()]);
+        let [q, kv_a] = self.project(pass, x);
+        let q = q.reshaped(&[n, n_heads, config.qk_head_dim()]);
         let q = op::rope(tape, q, pass.rope, config.qk_nope_head_dim, positions); // [N, H, Dn + Dr]
         let rank = weights[self.kv_a_layernorm].n_elements();
-        let kv_a = op::linear(tape, x, &weights[self.kv_a_proj]);
         let [latent, k_rope] = op::split_columns(tape, &kv_a, rank);
         let latent = op::rms_norm(tape, &latent, &weights[self.kv_a_layernorm], LATENT_NORM_EPS); // [N, r]
         let k_rope = k_rope.reshaped(&[n, 1, config.qk_rope_head_dim]);
@@ -100,14 +100,17 @@ impl Mla {
         op::linear(tape, &context, &weights[self.o_proj])
     }
 
-    fn queries<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> Tensor {
+    /// Queries [N, H · (Dn + Dr)], and the compressed keys and values with the shared rotary key
+    /// [N, r + Dr]. What reads x is one operation.
+    fn project<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> [Tensor; 2] {
         let (tape, weights) = (pass.tape, pass.weights);
+        let kv_a_proj = &weights[self.kv_a_proj];
         match self.query {
-            Query::Full(q_proj) => op::linear(tape, x, &weights[q_proj]),
+            Query::Full(q_proj) => op::linears(tape, x, [&weights[q_proj], kv_a_proj]),
             Query::LowRank { q_a_proj, q_a_layernorm, q_b_proj } => {
-                let q_a = op::linear(tape, x, &weights[q_a_proj]);
+                let [q_a, kv_a] = op::linears(tape, x, [&weights[q_a_proj], kv_a_proj]);
                 let q_a = op::rms_norm(tape, &q_a, &weights[q_a_layernorm], LATENT_NORM_EPS);
-                op::linear(tape, &q_a, &weights[q_b_proj])
+                [op::linear(tape, &q_a, &weights[q_b_proj]), kv_a]
             }
         }
     }

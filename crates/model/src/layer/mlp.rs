@@ -13,9 +13,12 @@ pub struct Mlp {
 impl Mlp {
     /// x [N, D]; result [N, D].
     pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> Tensor {
-        let projections = [&pass.weights[self.gate_proj], &pass.weights[self.up_proj]];
-        let [gate, up] = op::linears(pass.tape, x, projections);
-        let active = op::swiglu(pass.tape, &gate, &up);
-        op::linear(pass.tape, &active, &pass.weights[self.down_proj])
+        let weights = pass.weights;
+        let block = op::Expert {
+            gate_proj: &weights[self.gate_proj],
+            up_proj: &weights[self.up_proj],
+            down_proj: &weights[self.down_proj],
+        };
+        op::feed_forward(pass.tape, x, block)
     }
 }

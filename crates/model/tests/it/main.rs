@@ -8,6 +8,7 @@ mod gguf;
 mod golden;
 mod gradients;
 mod load;
+mod mtp;
 #[path = "../../../../fuzz/shared/mutation.rs"]
 mod mutation;
 mod mutations;

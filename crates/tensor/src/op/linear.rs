@@ -4,7 +4,9 @@ use crate::buffer::Buffer;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::weight::{Input, Weight};
-use fathom_kernels::matmul::{Lhs, Packed, Product, Write, matmul, matmul_batch};
+use fathom_kernels::matmul::{
+    Lhs, Packed, Product, Write, matmul_batch, multiply_shared, multiply_sum,
+};
 use fathom_kernels::stored;
 use std::cell::RefCell;
 
@@ -48,12 +50,10 @@ pub fn linears<'w, const K: usize>(
             if used.is_empty() {
                 return;
             }
-            backward.give_with(x.node, n * n_in, |dx, mut write| {
-                for (weight, dy, _) in &used {
-                    let dy = Lhs::rows(dy, weight.n_out());
-                    matmul(dy, n, weight.input_gradient(), dx, write);
-                    write = Write::Add;
-                }
+            backward.give_with(x.node, n * n_in, |dx, write| {
+                let terms: Vec<(&[f32], &Packed)> =
+                    used.iter().map(|(weight, dy, _)| (*dy, weight.input_gradient())).collect();
+                multiply_sum(&terms, n, dx, write);
             });
             let slots = used.iter().map(|(weight, ..)| weight.slot);
             let (out, write) = backward.gradients.writing(slots);
@@ -88,12 +88,23 @@ fn products<const K: usize>(x: &Tensor, weights: [&Weight; K]) -> [Buffer; K] {
             })
             .collect();
         stored::matmul_batch(&mut batch);
+    } else if K > 1
+        && weights.iter().all(|weight| weight.as_stored().is_none())
+        && one_format(&weights)
+    {
+        let rhs = weights.map(Weight::forward);
+        let mut targets: Vec<&mut [f32]> = outs.iter_mut().map(|out| &mut out[..]).collect();
+        multiply_shared(x.data(), n, &rhs, &mut targets);
     } else {
         for (weight, out) in weights.iter().zip(&mut outs) {
             weight.multiply(x.data(), n, out);
         }
     }
     outs
+}
+
+fn one_format(weights: &[&Weight]) -> bool {
+    weights.iter().all(|weight| weight.format() == weights[0].format())
 }
 
 /// `out[start] (+)= dyᵀ · x` for every weight and its output gradient `(weight, dy, start)`, operands

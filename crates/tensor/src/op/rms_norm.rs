@@ -4,6 +4,7 @@ use crate::buffer::Buffer;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::weight::Weight;
+use fathom_kernels::matmul::Write;
 use fathom_kernels::rms_norm;
 
 /// `x · rsqrt(mean(x²) + eps) · w` over the last dimension: x [N, D], w [D].
@@ -17,9 +18,11 @@ pub fn rms_norm<'w>(tape: &Tape<'w>, x: &Tensor, weight: &'w Weight, eps: f32) -
     tape.output(out, &[n, width], |node| {
         move |backward| {
             let Some(dy) = backward.take(node) else { return };
-            let mut dx = Buffer::stale(n * width);
+            let (mut dx, write) =
+                backward.begin(x.node, n * width).unwrap_or((Buffer::stale(n * width), Write::Set));
             let dw = backward.gradients.adding(weight.slot);
-            rms_norm::backward(x.data(), weight.values(), &inv_rms, &dy, &mut dx, dw);
+            let target = (&mut dx[..], write);
+            rms_norm::backward(x.data(), weight.values(), &inv_rms, &dy, target, dw);
             backward.give(x.node, dx);
         }
     })

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)] // a failed test shows where
 
 mod bits;
+mod drafting;
 mod golden;
 mod small;

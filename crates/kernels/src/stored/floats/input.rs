@@ -4,7 +4,7 @@ use super::scratch::{Scratch, give_inputs, take_inputs};
 use super::{BLOCK, PAIRED, covers};
 use crate::cpu::{Isa, isa};
 use crate::lanes::per_isa;
-use crate::stored::{Product, Rows};
+use crate::stored::{Matrix, Product, Rows};
 use crate::threads::{Shards, run};
 use std::ops::Range;
 
@@ -72,17 +72,19 @@ impl Inputs {
                 }
             };
             let m = x.len() / n_in;
+            let layout = layout(m, product.matrix);
             let twin = i.checked_sub(1).filter(|&i| same_input(&products[i], product));
-            let range = match twin.and_then(|i| parts[i].as_ref()) {
-                Some(part) => part.range.clone(),
+            let twin = twin.and_then(|i| parts[i].as_ref()).filter(|twin| twin.layout == layout);
+            let range = match twin {
+                Some(twin) => twin.range.clone(),
                 None => {
                     let range = len..len + m * padded(n_in);
-                    push_units(&mut units, x, n_in, m, range.start);
+                    push_units(&mut units, x, n_in, layout, range.start);
                     len = range.end;
                     range
                 }
             };
-            parts.push(Some(Part { range, m, layout: layout(m) }));
+            parts.push(Some(Part { range, m, layout }));
         }
         let mut scratch = take_inputs();
         let shards = Shards::new(scratch.room(len));
@@ -115,19 +117,19 @@ impl Drop for Inputs {
 
 fn same_input(a: &Product<'_>, b: &Product<'_>) -> bool {
     let same = matches!((&a.x, &b.x), (Rows::Exact(a), Rows::Exact(b)) if std::ptr::eq(*a, *b));
-    same && a.matrix.n_in == b.matrix.n_in && covers(a.matrix.format)
+    same && a.matrix.n_in == b.matrix.n_in
 }
 
-fn layout(m: usize) -> Layout {
+/// The layout for `m` rows of x. Scales that the fast kernels do not know are left to the plain ones.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+fn layout(m: usize, matrix: &Matrix) -> Layout {
     match isa() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if m <= avx512::FEW => Layout::Few,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => Layout::Groups,
-        _ => {
-            let _ = m;
-            Layout::Rows
-        }
+        Isa::Avx512 if avx512::knows_scales(matrix) => match m {
+            ..=avx512::FEW => Layout::Few,
+            _ => Layout::Groups,
+        },
+        _ => Layout::Rows,
     }
 }
 
@@ -140,8 +142,14 @@ struct Unit<'a> {
 }
 
 /// Cuts the rows of a product into units that end up one after another from `start`.
-fn push_units<'a>(units: &mut Vec<Unit<'a>>, x: &'a [f32], n_in: usize, m: usize, start: usize) {
-    let layout = layout(m);
+fn push_units<'a>(
+    units: &mut Vec<Unit<'a>>,
+    x: &'a [f32],
+    n_in: usize,
+    layout: Layout,
+    start: usize,
+) {
+    let m = x.len() / n_in;
     let mut push = |rows: Range<usize>| {
         units.push(Unit {
             x: &x[rows.start * n_in..rows.end * n_in],

@@ -1,11 +1,11 @@
 //! Products with floating weights: f32, half precision, bfloat16, and E4M3 with scales of blocks.
 //!
-//! A weight is the f32 that `Matrix::dequantize` gives: of E4M3, code times scale, rounded once. An
-//! element of the result is, for every chunk of [`K_CHUNK`] elements of a row, sixteen chains
+//! An element of the result is, for every chunk of [`K_CHUNK`] elements of a row, sixteen chains
 //! `s ← fma(x, w, s)` over ascending elements, element `e` belonging to chain `e / 2 % 16`, folded in one
 //! tree (halves onto halves); chunks are added in order. Rows count as padded with zeros to whole
-//! blocks of [`BLOCK`]. That holds for one row of x as for many, for any number of threads and on every
-//! level of the CPU.
+//! blocks of [`BLOCK`]. Where blocks have scales, `w` is the code and `x` stands for `x · scale`, rounded:
+//! rows of W under the same scales share that product. All this holds for one row of x as for many, for
+//! any number of threads and on every level of the CPU.
 //!
 //! Chains of pairs are what bfloat16 likes: a register of 32 weights is two registers of f32, even and
 //! odd elements, after one shift and one mask. So rows of x are laid out that way too, once per product.
@@ -14,6 +14,7 @@
 mod avx512;
 mod input;
 mod plain;
+mod scaled;
 mod scratch;
 #[cfg(test)]
 mod tests;

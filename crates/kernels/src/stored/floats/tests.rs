@@ -1,7 +1,6 @@
 //! Claims about products with floating weights.
 
 use super::*;
-use crate::cpu::{self, force_isa};
 use crate::lanes::fold;
 use crate::stored::{Product, Rows, Scales, SharedBytes, matmul, matmul_batch};
 use crate::testing::{for_each_isa, noise, same_bits_everywhere};
@@ -12,10 +11,17 @@ const FORMATS: [Format; 4] = [Format::F32, Format::F16, Format::Bf16, Format::F8
 
 /// The definition, spelled out.
 fn by_definition(x: &[f32], matrix: &Matrix) -> Vec<f32> {
-    let (n_in, w) = (matrix.n_in, matrix.to_f32());
+    let (n_in, n_out) = (matrix.n_in, matrix.n_out);
+    let mut w = vec![0.0; n_in * n_out];
+    quant::dequantize(matrix.format, matrix.bytes(), &mut w);
     let mut out = Vec::new();
     for x in x.chunks_exact(n_in) {
-        for w in w.chunks_exact(n_in) {
+        for (row, w) in w.chunks_exact(n_in).enumerate() {
+            let mut x = x.to_vec();
+            if let Some(Scales { values, block: [height, width] }) = matrix.scales() {
+                let of_row = row / height * n_in.div_ceil(*width);
+                x.iter_mut().enumerate().for_each(|(e, x)| *x *= values[of_row + e / width]);
+            }
             let mut sum = 0.0;
             for (at, (x, w)) in x.chunks(K_CHUNK).zip(w.chunks(K_CHUNK)).enumerate() {
                 let mut chains = [0.0f32; CHAINS];
@@ -95,7 +101,7 @@ fn a_row_alone_has_the_bits_it_has_among_many() {
 
 #[test]
 fn blocks_of_scales_may_have_any_shape() {
-    for block in [[128, 128], [1, 128], [3, 128], [64, 64], [7, 100], [500, 3]] {
+    for block in [[128, 128], [64, 128], [1, 128], [3, 128], [64, 64], [7, 100], [500, 3]] {
         let matrix = matrix(5, 70, 300, Format::F8E4M3, block);
         for m in [1, 4, 20] {
             let x = noise(6, m * 300);
@@ -108,14 +114,14 @@ fn blocks_of_scales_may_have_any_shape() {
 #[test]
 fn every_code_of_fp8_counts_as_what_it_widens_to() {
     let codes: Vec<u8> = (0..=255).collect();
-    let values: Vec<f32> = vec![0.75; 256];
+    let values: Vec<f32> = vec![0.75; 2];
     let new = |codes: Vec<u8>| Matrix::new(Format::F8E4M3, 256, 64, SharedBytes::owned(codes));
     let spread = codes.iter().flat_map(|&code| {
         let mut row = [0u8; 64];
         row[usize::from(code) % 64] = code;
         row
     });
-    let scales = Scales { values: values.into(), block: [1, 128] };
+    let scales = Scales { values: values.into(), block: [128, 128] };
     let matrix = new(spread.collect()).unwrap().with_scales(scales).unwrap();
     let want: Vec<f32> =
         codes.iter().map(|&code| crate::convert::e4m3_to_f32(code) * 0.75).collect();
@@ -148,56 +154,88 @@ fn products_of_one_input_share_it_and_others_do_not() {
     }
 }
 
-/// Prints speeds of one thread and of all, at the level in use and below:
+/// Rows and columns of a matrix of [`floats_speed`]: a product of few rows takes less than a slice of the
+/// scheduler, so that the best of many is of an undisturbed one.
+const SPEED_SHAPE: [usize; 2] = [512, 1536];
+
+/// Reads everything, as fast as memory gives it.
+fn read(bytes: &[u8]) -> u64 {
+    crate::lanes::per_isa! {
+        fn sum(words: &[[u8; 8]]) -> u64 {
+            let mut sums = [0u64; 64];
+            for words in words.as_chunks::<64>().0 {
+                for i in 0..64 {
+                    sums[i] = sums[i].wrapping_add(u64::from_le_bytes(words[i]));
+                }
+            }
+            sums.iter().fold(0, |a, b| a.wrapping_add(*b))
+        }
+    }
+    sum(bytes.as_chunks().0)
+}
+
+/// Best and median of the seconds that `body` takes.
+fn seconds(times: usize, mut body: impl FnMut(usize)) -> [f64; 2] {
+    let mut times: Vec<f64> = (0..times)
+        .map(|i| {
+            let start = Instant::now();
+            body(i);
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    [times[0], times[times.len() / 2]]
+}
+
+/// Prints speeds of one thread, best and median, beside those of reading alone:
 /// `cargo test --release -p fathom-kernels floats_speed -- --ignored --nocapture`.
+/// `ROWS=1,8 FORMATS=bf16,fp8` measure less.
 #[test]
 #[ignore = "prints speeds"]
 fn floats_speed() {
-    let (n, k) = (8960, 1536);
-    for format in FORMATS {
-        // More than the caches hold.
-        let matrices: Vec<Matrix> = (0..12)
+    let list = |name: &str, all: &str| std::env::var(name).unwrap_or(all.to_string());
+    let (rows, formats) =
+        (list("ROWS", "1,2,4,8,16,32,64,512"), list("FORMATS", "f32,f16,bf16,fp8"));
+    let [n, k] = SPEED_SHAPE;
+    threads::limit_threads(Some(1));
+    for format in formats.split(',').map(|name| Format::from_name(name).unwrap()) {
+        let one = matrix(1, n, k, format, [128, 128]);
+        // More than caches hold.
+        let count = list("COUNT", "").parse().unwrap_or((160 << 20) / one.bytes().len());
+        let bytes = SharedBytes::owned(one.bytes().repeat(count));
+        let matrices: Vec<Matrix> = (0..count)
             .map(|i| {
-                let mut codes = vec![0u8; format.row_bytes(n * k).unwrap()];
-                quant::quantize(format, &noise(i, n * k), &mut codes);
-                let matrix = Matrix::new(format, n, k, SharedBytes::owned(codes)).unwrap();
-                let values = vec![0.5; n.div_ceil(128) * k.div_ceil(128)].into();
-                match format {
-                    Format::F8E4M3 => {
-                        matrix.with_scales(Scales { values, block: [128, 128] }).unwrap()
-                    }
-                    _ => matrix,
+                let bytes = bytes.slice(i * one.bytes().len()..(i + 1) * one.bytes().len());
+                let matrix = Matrix::new(format, n, k, bytes).unwrap();
+                match one.scales() {
+                    Some(scales) => matrix.with_scales(scales.clone()).unwrap(),
+                    None => matrix,
                 }
             })
             .collect();
-        for n_threads in [Some(1), None] {
-            threads::limit_threads(n_threads);
-            let line = |m: usize| {
-                let x = noise(2, m * k);
-                let mut out = vec![0.0; m * n];
-                let mut times: Vec<f64> = (0..if m > 64 { 3 } else { 36 })
-                    .map(|i| {
-                        let start = Instant::now();
-                        matmul(&x, &matrices[i % matrices.len()], &mut out);
-                        start.elapsed().as_secs_f64()
-                    })
-                    .collect();
-                times.sort_by(f64::total_cmp);
-                let of = |time: f64, amount: usize| amount as f64 / time / 1e9;
-                let bytes = matrices[0].bytes().len();
-                println!(
-                    "{:5} {} m {m:4}: {:6.1} GF/s ({:6.1} best), {:5.1} GB/s ({:5.1} best)",
-                    format.name(),
-                    if n_threads.is_some() { "1 thread " } else { "threads  " },
-                    of(times[times.len() / 2], 2 * m * n * k),
-                    of(times[0], 2 * m * n * k),
-                    of(times[times.len() / 2], bytes),
-                    of(times[0], bytes),
-                );
-            };
-            [1, 2, 4, 8, 16, 17, 32, 64, 512].into_iter().for_each(line);
-            threads::limit_threads(None);
+        let size = one.bytes().len() as f64 / 1e9;
+        for m in rows.split(',').map(|m| m.parse::<usize>().unwrap()) {
+            let (x, mut out) = (noise(2, m * k), vec![0.0; m * n]);
+            let of = if m > 64 { 40 } else { 100 };
+            let mut alone = [f64::MAX; 2];
+            if m == 1 {
+                alone = seconds(of, |i| {
+                    std::hint::black_box(read(matrices[i % count].bytes()));
+                });
+            }
+            let times = seconds(of, |i| matmul(&x, &matrices[i % count], &mut out));
+            let work = (2 * m * n * k) as f64 / 1e9;
+            println!(
+                "{:5} m {m:4}: {:6.1} GF/s (median {:6.1}), {:5.2} GB/s (median {:5.2}); reading {:5.2} ({:5.2})",
+                format.name(),
+                work / times[0],
+                work / times[1],
+                size / times[0],
+                size / times[1],
+                size / alone[0],
+                size / alone[1],
+            );
         }
     }
-    let _ = (cpu::isa(), force_isa as fn(_));
+    threads::limit_threads(None);
 }

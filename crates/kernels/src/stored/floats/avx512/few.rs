@@ -5,8 +5,8 @@
 
 use super::pack::tail;
 use super::weights::{Bf16, F16, F32, Fp8, Fp8Table, Weights, load};
-use super::{Kind, Row, Source, chunks};
-use crate::stored::floats::input::{Input, padded};
+use super::{Kind, Source, chunks};
+use crate::stored::floats::input::padded;
 use crate::stored::floats::{BLOCK, K_CHUNK};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -14,89 +14,71 @@ use std::ops::Range;
 /// Most rows of x that a pass over W takes.
 const M: usize = 8;
 /// Most rows of W side by side.
-pub(super) const MOST_ROWS: usize = 8;
-/// Rows of x up to which rows of W are read from end to end. Of more, a chunk of x would not stay in the
-/// first-level cache from one row of W to the next.
-const END_TO_END: usize = 2;
+const MOST_ROWS: usize = 4;
+/// Bytes of x up to which rows of W are read from end to end. More of x would not stay in the first-level
+/// cache from one row of W to the next; chunks of it do.
+const NEAR: usize = 48 << 10;
 
 /// Rows of W side by side for so many rows of x.
 const fn side_by_side(m: usize) -> usize {
     match m {
-        1 => 4,
-        2 => 4,
-        3 => 4,
-        4 => 4,
-        5 | 6 => 4,
+        1..=4 => 4,
         _ => 2,
     }
 }
 
 /// A run of rows of W and what they are multiplied with.
 pub(super) struct Task<'a> {
-    pub input: Input<'a>,
+    /// `[m, padded]`, in pairs.
+    pub x: &'a [f32],
+    pub m: usize,
     pub source: Source<'a>,
     pub rows: Range<usize>,
     pub out: *mut f32,
-    /// Room for rows that must be widened.
-    pub scratch: &'a mut [f32],
 }
 
 impl Task<'_> {
     /// Safety: `out` is the first result of the first row of x, and ours.
-    pub(super) unsafe fn run(&mut self) {
-        let (m, n_in) = (self.input.m, self.source.matrix.n_in);
-        let n_tiles = m.div_ceil(M);
-        let step = side_by_side(m.div_ceil(n_tiles));
-        // SAFETY: the caller's promise.
-        unsafe {
-            if m <= END_TO_END {
-                for row in self.rows.clone().step_by(step) {
-                    for ks in chunks(n_in) {
-                        self.group(row, step, n_tiles, ks);
-                    }
-                }
-            } else {
-                for ks in chunks(n_in) {
-                    for row in self.rows.clone().step_by(step) {
-                        self.group(row, step, n_tiles, ks.clone());
-                    }
-                }
+    pub(super) unsafe fn run(&self) {
+        let n_in = self.source.n_in;
+        let step = side_by_side(self.m.div_ceil(self.m.div_ceil(M)));
+        let near = size_of_val(self.x) <= NEAR || self.m <= 2;
+        let chunks = chunks(n_in).map(|ks| if near { 0..n_in } else { ks });
+        for ks in chunks.take(if near { 1 } else { usize::MAX }) {
+            for row in self.rows.clone().step_by(step) {
+                // SAFETY: the caller's promise.
+                unsafe { self.group(row..(row + step).min(self.rows.end), step, &ks) };
             }
         }
     }
 
-    /// All rows of x times `step` rows of W, or what is left of them. Safety: as [`Task::run`].
+    /// All rows of x times rows of W that stand side by side. Safety: as [`Task::run`].
     #[inline(always)]
-    unsafe fn group(&mut self, first: usize, step: usize, n_tiles: usize, ks: Range<usize>) {
-        let matrix = self.source.matrix;
-        let mut rows = [Row { at: std::ptr::null(), scales: std::ptr::null() }; MOST_ROWS];
-        let n = step.min(self.rows.end - first);
-        for j in 0..n {
-            let room = match self.source.kind {
-                Kind::Widened => &mut self.scratch[j * K_CHUNK..j * K_CHUNK + ks.len()],
-                _ => &mut [],
-            };
-            rows[j] = self.source.row(first + j, &ks, room);
+    unsafe fn group(&self, group: Range<usize>, step: usize, ks: &Range<usize>) {
+        let Source { kind, n_in, n_out, weight_bytes, .. } = self.source;
+        let mut rows = [std::ptr::null(); MOST_ROWS];
+        for (at, row) in rows.iter_mut().zip(group.clone()) {
+            *at = self.source.row(row, ks);
         }
-        let m = self.input.m;
+        let n_tiles = self.m.div_ceil(M);
         for tile in 0..n_tiles {
-            let xs = tile * m / n_tiles..(tile + 1) * m / n_tiles;
+            let xs = tile * self.m / n_tiles..(tile + 1) * self.m / n_tiles;
             // SAFETY: these rows of x exist; the result is ours.
             unsafe {
                 let mut job = Job {
-                    x: self.input.values.as_ptr().add(xs.start * padded(matrix.n_in) + ks.start),
-                    x_stride: padded(matrix.n_in),
+                    x: self.x.as_ptr().add(xs.start * padded(n_in) + ks.start),
+                    x_stride: padded(n_in),
                     k: ks.len(),
-                    out: self.out.add(xs.start * matrix.n_out + first - self.rows.start),
-                    out_stride: matrix.n_out,
+                    out: self.out.add(xs.start * n_out + group.start - self.rows.start),
+                    out_stride: n_out,
                     first: ks.start == 0,
-                    ahead: step * matrix.n_in * self.source.kind.weight_bytes(),
+                    ahead: step * n_in * weight_bytes,
                 };
-                if n == side_by_side(xs.len()) {
-                    multiply(self.source.kind, xs.len(), n, &job, rows.as_ptr());
+                if group.len() == side_by_side(xs.len()) {
+                    multiply(kind, xs.len(), group.len(), &job, rows.as_ptr());
                 } else {
-                    for row in &rows[..n] {
-                        multiply(self.source.kind, xs.len(), 1, &job, row);
+                    for row in &rows[..group.len()] {
+                        multiply(kind, xs.len(), 1, &job, row);
                         job.out = job.out.add(1);
                     }
                 }
@@ -105,7 +87,7 @@ impl Task<'_> {
     }
 }
 
-/// A chunk of some rows of x times some rows of W.
+/// Some rows of x times some rows of W, from the start of a chunk on.
 struct Job {
     x: *const f32,
     x_stride: usize,
@@ -121,7 +103,7 @@ struct Job {
 /// Picks the kernel: of one row of W, or as many as stand side by side.
 ///
 /// Safety: `rows` points at `n` rows of the kind; as [`Task::run`].
-unsafe fn multiply(kind: Kind, m: usize, n: usize, job: &Job, rows: *const Row) {
+unsafe fn multiply(kind: Kind, m: usize, n: usize, job: &Job, rows: *const *const u8) {
     macro_rules! sized {
         ($call:ident $(, $w:ty)?) => {
             match (m, n) {
@@ -147,7 +129,7 @@ unsafe fn multiply(kind: Kind, m: usize, n: usize, job: &Job, rows: *const Row) 
     // SAFETY: the caller's promise.
     unsafe {
         match kind {
-            Kind::F32 | Kind::Widened => sized!(sums, F32),
+            Kind::F32 => sized!(sums, F32),
             Kind::F16 => sized!(sums, F16),
             Kind::Bf16 => sized!(sums, Bf16),
             Kind::Fp8 => sized!(sums, Fp8),
@@ -157,36 +139,41 @@ unsafe fn multiply(kind: Kind, m: usize, n: usize, job: &Job, rows: *const Row) 
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-unsafe fn sums<W: Weights, const M: usize, const N: usize>(job: &Job, rows: *const Row) {
+unsafe fn sums<W: Weights, const M: usize, const N: usize>(job: &Job, rows: *const *const u8) {
     // SAFETY: the caller's promise.
     unsafe { tile::<W, M, N>(job, &*rows.cast()) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx2,fma,f16c")]
-unsafe fn sums_by_table<const M: usize, const N: usize>(job: &Job, rows: *const Row) {
+unsafe fn sums_by_table<const M: usize, const N: usize>(job: &Job, rows: *const *const u8) {
     // SAFETY: the caller's promise.
     unsafe { tile::<Fp8Table, M, N>(job, &*rows.cast()) }
 }
 
 #[inline(always)]
-unsafe fn tile<W: Weights, const M: usize, const N: usize>(job: &Job, rows: &[Row; N]) {
+unsafe fn tile<W: Weights, const M: usize, const N: usize>(job: &Job, rows: &[*const u8; N]) {
+    const BLOCKS: usize = K_CHUNK / BLOCK;
     let (whole, rest) = (job.k / BLOCK, job.k % BLOCK);
     // SAFETY: rows hold `k` elements; x is padded to whole blocks.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); N]; M];
-        for block in 0..whole {
-            step::<W, M, N>(job, rows, block, block, &mut sums);
-        }
-        if rest > 0 {
-            let mut last = [[0u8; 4 * BLOCK]; N];
-            let mut tails = *rows;
-            for j in 0..N {
-                tails[j] = tail::<W>(rows[j], whole, rest, &mut last[j]);
+        let mut from = 0;
+        while from * BLOCK < job.k {
+            let mut sums = [[_mm512_setzero_ps(); N]; M];
+            for block in from..whole.min(from + BLOCKS) {
+                step::<W, M, N>(job, rows, block, block, &mut sums);
             }
-            step::<W, M, N>(job, &tails, 0, whole, &mut sums);
-        }
-        for i in 0..M {
-            put(&sums[i], job.out.add(i * job.out_stride), job.first);
+            if whole < from + BLOCKS && rest > 0 {
+                let mut last = [[0u8; 4 * BLOCK]; N];
+                let mut tails = *rows;
+                for j in 0..N {
+                    tails[j] = tail::<W>(rows[j], whole, rest, &mut last[j]);
+                }
+                step::<W, M, N>(job, &tails, 0, whole, &mut sums);
+            }
+            for i in 0..M {
+                put(&sums[i], job.out.add(i * job.out_stride), job.first && from == 0);
+            }
+            from += BLOCKS;
         }
     }
 }
@@ -195,7 +182,7 @@ unsafe fn tile<W: Weights, const M: usize, const N: usize>(job: &Job, rows: &[Ro
 #[inline(always)]
 unsafe fn step<W: Weights, const M: usize, const N: usize>(
     job: &Job,
-    rows: &[Row; N],
+    rows: &[*const u8; N],
     block: usize,
     x_block: usize,
     sums: &mut [[__m512; N]; M],
@@ -203,12 +190,18 @@ unsafe fn step<W: Weights, const M: usize, const N: usize>(
     // SAFETY: the caller's promise; asking ahead touches nothing.
     unsafe {
         let mut x = job.x.add(x_block * BLOCK);
-        for j in 0..N {
-            for line in 0..W::BYTES {
-                let at = rows[j].at.wrapping_add(block * BLOCK * W::BYTES + 64 * line + job.ahead);
-                _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        // Rows of W in pairs: each element of x that is read meets two weights.
+        for j in (0..N).step_by(2) {
+            let two = j + 1 < N;
+            let mut w = [[_mm512_setzero_ps(); 4]; 2];
+            for (r, w) in w.iter_mut().enumerate().take(1 + two as usize) {
+                let row = rows[j + r];
+                for line in 0..W::BYTES {
+                    let at = block * BLOCK * W::BYTES + 64 * line + job.ahead;
+                    _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(at).cast());
+                }
+                *w = load::<W>(row, block);
             }
-            let w = load::<W>(rows[j], block);
             if M > 1 {
                 // The compiler must not keep all of x in registers: there are not enough of them.
                 std::arch::asm!("/* {} */", inout(reg) x, options(pure, nomem, nostack));
@@ -216,7 +209,10 @@ unsafe fn step<W: Weights, const M: usize, const N: usize>(
             for u in 0..4 {
                 for i in 0..M {
                     let x = _mm512_loadu_ps(x.add(i * job.x_stride + 16 * u));
-                    sums[i][j] = _mm512_fmadd_ps(x, w[u], sums[i][j]);
+                    sums[i][j] = _mm512_fmadd_ps(x, w[0][u], sums[i][j]);
+                    if two {
+                        sums[i][j + 1] = _mm512_fmadd_ps(x, w[1][u], sums[i][j + 1]);
+                    }
                 }
             }
         }

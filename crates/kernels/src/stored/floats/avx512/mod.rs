@@ -9,9 +9,9 @@ mod many;
 mod pack;
 mod weights;
 
-use super::K_CHUNK;
 use super::input::{Input, padded};
 use super::scratch::with_weights;
+use super::{CHAINS, K_CHUNK, TASK_ROWS, scaled};
 use crate::quant::Format;
 use crate::stored::Matrix;
 use pack::{LANES, PANEL, Packing};
@@ -20,17 +20,14 @@ use std::ops::Range;
 /// Most rows of x that are multiplied straight from registers.
 pub(super) const FEW: usize = 16;
 
-/// Columns of a block of scales that the kernels know; others are widened first.
+/// Columns of a block of scales that the kernels know.
 const SCALED_COLUMNS: usize = 128;
 
-/// Scales of a matrix that has none.
-static ONES: [f32; K_CHUNK / SCALED_COLUMNS] = [1.0; K_CHUNK / SCALED_COLUMNS];
-
-/// A chunk of a row of weights: its bytes, and the scales of its blocks of 128.
-#[derive(Clone, Copy)]
-struct Row {
-    at: *const u8,
-    scales: *const f32,
+/// Whether all rows of a task stand under the same scales, every [`SCALED_COLUMNS`] under one.
+pub(super) fn knows_scales(matrix: &Matrix) -> bool {
+    matrix.scales().is_none_or(|scales| {
+        scales.block[0].is_multiple_of(TASK_ROWS) && scales.block[1] == SCALED_COLUMNS
+    })
 }
 
 /// What kernels read.
@@ -43,63 +40,47 @@ enum Kind {
     Fp8,
     /// E4M3 by table (AVX-512 VBMI).
     Fp8Table,
-    /// f32 in scratch, widened from anything.
-    Widened,
 }
 
 impl Kind {
-    fn of(matrix: &Matrix) -> Kind {
-        let known = match matrix.scales() {
-            None => true,
-            Some(scales) => matrix.format == Format::F8E4M3 && scales.block[1] == SCALED_COLUMNS,
-        };
-        match matrix.format {
-            _ if !known => Kind::Widened,
+    fn of(format: Format) -> Kind {
+        match format {
             Format::F32 => Kind::F32,
             Format::F16 => Kind::F16,
             Format::Bf16 => Kind::Bf16,
             Format::F8E4M3 if is_x86_feature_detected!("avx512vbmi") => Kind::Fp8Table,
             Format::F8E4M3 => Kind::Fp8,
-            _ => Kind::Widened,
-        }
-    }
-
-    fn weight_bytes(self) -> usize {
-        match self {
-            Kind::F32 | Kind::Widened => 4,
-            Kind::F16 | Kind::Bf16 => 2,
-            Kind::Fp8 | Kind::Fp8Table => 1,
+            other => panic!("`{}` has no floating weights", other.name()),
         }
     }
 }
 
-/// A matrix as the kernels see it.
+/// The rows of a matrix as the kernels see them.
 #[derive(Clone, Copy)]
 struct Source<'a> {
-    matrix: &'a Matrix,
     kind: Kind,
+    bytes: &'a [u8],
+    weight_bytes: usize,
+    n_in: usize,
+    n_out: usize,
 }
 
-impl Source<'_> {
-    /// The elements `ks` of a row; `room` holds them where they must be widened first.
-    fn row(&self, row: usize, ks: &Range<usize>, room: &mut [f32]) -> Row {
-        let (n_in, bytes) = (self.matrix.n_in, self.matrix.bytes());
-        if self.kind == Kind::Widened {
-            self.matrix.dequantize(row, ks.clone(), room);
-            return Row { at: room.as_ptr().cast(), scales: ONES.as_ptr() };
+impl<'a> Source<'a> {
+    fn new(matrix: &'a Matrix) -> Self {
+        Source {
+            kind: Kind::of(matrix.format),
+            bytes: matrix.bytes(),
+            weight_bytes: matrix.format.block_bytes(),
+            n_in: matrix.n_in,
+            n_out: matrix.n_out,
         }
-        let size = self.kind.weight_bytes();
-        let from = (row * n_in + ks.start) * size;
-        let at = bytes[from..from + ks.len() * size].as_ptr();
-        let scales = match self.matrix.scales() {
-            None => ONES.as_ptr(),
-            Some(scales) => {
-                let first = row / scales.block[0] * n_in.div_ceil(SCALED_COLUMNS);
-                let from = first + ks.start / SCALED_COLUMNS;
-                scales.values[from..from + ks.len().div_ceil(SCALED_COLUMNS)].as_ptr()
-            }
-        };
-        Row { at, scales }
+    }
+
+    /// The elements `ks` of a row.
+    #[inline]
+    fn row(&self, row: usize, ks: &Range<usize>) -> *const u8 {
+        let from = (row * self.n_in + ks.start) * self.weight_bytes;
+        self.bytes[from..from + ks.len() * self.weight_bytes].as_ptr()
     }
 }
 
@@ -120,12 +101,19 @@ pub(super) fn lay_out(x: &[f32], n_in: usize, out: &mut [f32]) {
     assert!(n_rows <= many::M && out.len() == n_rows * padded(n_in), "a group of {n_rows} rows");
     let mut done = 0;
     for ks in chunks(n_in) {
-        let mut rows = [Row { at: x.as_ptr().cast(), scales: ONES.as_ptr() }; LANES];
+        let mut rows = [x.as_ptr().cast::<u8>(); LANES];
         for (i, row) in rows.iter_mut().enumerate() {
             let i = i.min(n_rows - 1);
-            row.at = x[i * n_in + ks.start..i * n_in + ks.end].as_ptr().cast();
+            *row = x[i * n_in + ks.start..i * n_in + ks.end].as_ptr().cast();
         }
-        let packing = Packing { rows, k: ks.len(), stride: n_rows, n: n_rows };
+        let packing = Packing {
+            rows,
+            k: ks.len(),
+            stride: n_rows,
+            chain_stride: padded(ks.len()) / CHAINS * n_rows,
+            n: n_rows,
+            ahead: 0,
+        };
         let room = n_rows * padded(ks.len());
         // SAFETY: the rows hold this chunk; this layout is chosen on AVX-512 only.
         unsafe { packing.run(Kind::F32, &mut out[done..done + room]) };
@@ -135,65 +123,71 @@ pub(super) fn lay_out(x: &[f32], n_in: usize, out: &mut [f32]) {
 
 /// Safety: as [`super::block`]; the CPU has AVX-512.
 pub(super) unsafe fn few(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
-    let source = Source { matrix, kind: Kind::of(matrix) };
-    let room = if source.kind == Kind::Widened { few::MOST_ROWS * K_CHUNK } else { 0 };
-    with_weights(room, |scratch| {
-        let mut task = few::Task { input, source, rows, out, scratch };
+    let source = Source::new(matrix);
+    let Some(scales) = scaled::of_row(matrix, rows.start) else {
         // SAFETY: the caller's promise.
-        unsafe { task.run() };
+        return unsafe { few::Task { x: input.values, m: input.m, source, rows, out }.run() };
+    };
+    with_weights(input.values.len(), |x| {
+        scaled::whole_columns(input.values, matrix.n_in, scales, SCALED_COLUMNS, x);
+        // SAFETY: the caller's promise.
+        unsafe { few::Task { x, m: input.m, source, rows, out }.run() };
     });
 }
 
 /// Safety: as [`super::block`]; the CPU has AVX-512.
 pub(super) unsafe fn many(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
-    let source = Source { matrix, kind: Kind::of(matrix) };
-    let panels = rows.len().div_ceil(PANEL);
-    let widened = if source.kind == Kind::Widened { LANES * K_CHUNK } else { 0 };
-    with_weights(panels * PANEL * K_CHUNK + many::PARTIAL + widened, |scratch| {
-        let (scratch, widened) = scratch.split_at_mut(panels * PANEL * K_CHUNK + many::PARTIAL);
-        let (scratch, partial) = scratch.split_at_mut(panels * PANEL * K_CHUNK);
-        let mut done = 0;
+    let scales = scaled::of_row(matrix, rows.start);
+    let n_panels = rows.len().div_ceil(PANEL);
+    let panels_len = n_panels * CHAINS * many::chain_stride(K_CHUNK);
+    with_weights(panels_len + many::room(n_panels), |scratch| {
+        let (panels, room) = scratch.split_at_mut(panels_len);
         for ks in chunks(matrix.n_in) {
-            let panel_len = PANEL * padded(ks.len());
-            let panels = &mut scratch[..panels * panel_len];
-            for (panel, first) in
-                panels.chunks_exact_mut(panel_len).zip(rows.clone().step_by(PANEL))
-            {
-                for half in 0..PANEL / LANES {
-                    let first = first + half * LANES;
-                    let mut packed = [Row { at: std::ptr::null(), scales: ONES.as_ptr() }; LANES];
-                    for (j, row) in packed.iter_mut().enumerate() {
-                        let room = match source.kind {
-                            Kind::Widened => &mut widened[j * K_CHUNK..j * K_CHUNK + ks.len()],
-                            _ => &mut [],
-                        };
-                        *row = source.row((first + j).min(rows.end - 1), &ks, room);
-                    }
-                    let packing = Packing { rows: packed, k: ks.len(), stride: PANEL, n: LANES };
-                    // SAFETY: rows of this matrix; the caller has AVX-512.
-                    unsafe { packing.run(source.kind, &mut panel[half * LANES..]) };
-                }
-            }
+            let k = padded(ks.len());
+            let panels = &mut panels[..n_panels * CHAINS * many::chain_stride(k)];
+            pack_panels(&Source::new(matrix), rows.clone(), &ks, panels);
             for group in groups(input.m) {
-                let at = group.start * padded(matrix.n_in) + done * group.len();
-                let x = &input.values[at..at + group.len() * padded(ks.len())];
-                for (j, panel) in panels.chunks_exact(panel_len).enumerate() {
-                    // SAFETY: the caller's promise; the result is ours.
-                    unsafe {
-                        many::tile(&many::Tile {
-                            x,
-                            panel,
-                            rows: group.len(),
-                            n: PANEL.min(rows.len() - j * PANEL),
-                            partial: &mut *partial,
-                            out: out.add(group.start * matrix.n_out + j * PANEL),
-                            out_stride: matrix.n_out,
-                            first: ks.start == 0,
-                        });
-                    }
+                let at = group.start * padded(matrix.n_in) + ks.start * group.len();
+                // SAFETY: the caller's promise; the result is ours.
+                unsafe {
+                    many::tile(&mut many::Tile {
+                        x: &input.values[at..at + group.len() * k],
+                        scales: scales.map(|scales| &scales[ks.start / SCALED_COLUMNS..]),
+                        panels,
+                        k,
+                        rows: group.len(),
+                        n: rows.len(),
+                        room: &mut *room,
+                        out: out.add(group.start * matrix.n_out),
+                        out_stride: matrix.n_out,
+                        first: ks.start == 0,
+                    });
                 }
             }
-            done += padded(ks.len());
         }
     });
+}
+
+/// Packs a chunk of the rows of a task, panel after panel; the last row fills up the last panel.
+fn pack_panels(source: &Source<'_>, rows: Range<usize>, ks: &Range<usize>, panels: &mut [f32]) {
+    let len = CHAINS * many::chain_stride(ks.len());
+    for (panel, first) in panels.chunks_exact_mut(len).zip(rows.clone().step_by(PANEL)) {
+        for half in 0..PANEL / LANES {
+            let mut packed = [std::ptr::null(); LANES];
+            for (j, row) in packed.iter_mut().enumerate() {
+                *row = source.row((first + half * LANES + j).min(rows.end - 1), ks);
+            }
+            let ahead = LANES * source.n_in * source.weight_bytes;
+            let packing = Packing {
+                rows: packed,
+                k: ks.len(),
+                stride: PANEL,
+                chain_stride: many::chain_stride(ks.len()),
+                n: LANES,
+                ahead,
+            };
+            // SAFETY: rows of this matrix; this layout is chosen on AVX-512 only.
+            unsafe { packing.run(source.kind, &mut panel[half * LANES..]) };
+        }
+    }
 }

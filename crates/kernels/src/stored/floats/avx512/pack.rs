@@ -1,7 +1,7 @@
 //! Rows turned into lanes: sixteen rows are widened and transposed, chain after chain.
 
+use super::Kind;
 use super::weights::{Bf16, F16, F32, Fp8, Fp8Table, Weights, split};
-use super::{Kind, Row};
 use crate::stored::floats::{BLOCK, CHAINS};
 use std::arch::x86_64::*;
 
@@ -12,13 +12,17 @@ pub(super) const PANEL: usize = 2 * LANES;
 
 /// Sixteen rows to be packed as `[chain, step, row]`: step `2 b + p` of chain `c` is element `32 b + 2 c + p`.
 pub(super) struct Packing {
-    pub rows: [Row; LANES],
+    pub rows: [*const u8; LANES],
     /// Elements of a row; zeros are packed behind them, to whole blocks.
     pub k: usize,
     /// Distance of steps.
     pub stride: usize,
+    /// Distance of chains.
+    pub chain_stride: usize,
     /// Rows that are written.
     pub n: usize,
+    /// Distance in bytes of what will be read next.
+    pub ahead: usize,
 }
 
 impl Packing {
@@ -26,12 +30,13 @@ impl Packing {
     ///
     /// Panics if the room does not suffice.
     pub(super) unsafe fn run(&self, kind: Kind, out: &mut [f32]) {
-        let n_steps = self.k.next_multiple_of(BLOCK);
-        assert!(self.n <= LANES && out.len() >= (n_steps - 1) * self.stride + self.n, "room");
+        let n_steps = self.k.next_multiple_of(BLOCK) / CHAINS;
+        let last = (CHAINS - 1) * self.chain_stride + (n_steps - 1) * self.stride;
+        assert!(self.n <= LANES && out.len() >= last + self.n, "room for {} elements", self.k);
         // SAFETY: the caller's promise.
         unsafe {
             match kind {
-                Kind::F32 | Kind::Widened => pack::<F32>(self, out.as_mut_ptr()),
+                Kind::F32 => pack::<F32>(self, out.as_mut_ptr()),
                 Kind::F16 => pack::<F16>(self, out.as_mut_ptr()),
                 Kind::Bf16 => pack::<Bf16>(self, out.as_mut_ptr()),
                 Kind::Fp8 => pack::<Fp8>(self, out.as_mut_ptr()),
@@ -56,17 +61,10 @@ unsafe fn pack_by_table(packing: &Packing, out: *mut f32) {
 #[inline(always)]
 unsafe fn pack_rows<W: Weights>(packing: &Packing, out: *mut f32) {
     let whole = packing.k / BLOCK;
-    let n_steps = packing.k.next_multiple_of(BLOCK) / CHAINS;
     // SAFETY: rows hold the whole blocks; of the last one, only what is there is copied.
     unsafe {
         for block in 0..whole {
-            pack_block::<W>(
-                &packing.rows,
-                block,
-                packing,
-                out.add(4 * block * packing.stride),
-                n_steps,
-            );
+            pack_block::<W>(&packing.rows, block, packing, out.add(4 * block * packing.stride));
         }
         let rest = packing.k % BLOCK;
         if rest > 0 {
@@ -75,7 +73,7 @@ unsafe fn pack_rows<W: Weights>(packing: &Packing, out: *mut f32) {
             for (row, last) in rows.iter_mut().zip(&mut last) {
                 *row = tail::<W>(*row, whole, rest, last);
             }
-            pack_block::<W>(&rows, 0, packing, out.add(4 * whole * packing.stride), n_steps);
+            pack_block::<W>(&rows, 0, packing, out.add(4 * whole * packing.stride));
         }
     }
 }
@@ -85,59 +83,51 @@ unsafe fn pack_rows<W: Weights>(packing: &Packing, out: *mut f32) {
 /// Safety: the row holds that.
 #[inline(always)]
 pub(super) unsafe fn tail<W: Weights>(
-    row: Row,
+    row: *const u8,
     whole: usize,
     rest: usize,
     room: &mut [u8; 4 * BLOCK],
-) -> Row {
+) -> *const u8 {
     room.fill(0);
     // SAFETY: the caller's promise.
     unsafe {
-        let from = row.at.add(whole * BLOCK * W::BYTES);
+        let from = row.add(whole * BLOCK * W::BYTES);
         std::ptr::copy_nonoverlapping(from, room.as_mut_ptr(), rest * W::BYTES);
-        Row { at: room.as_ptr(), scales: row.scales.add(whole / 2) }
     }
+    room.as_ptr()
 }
 
 #[inline(always)]
 unsafe fn pack_block<W: Weights>(
-    rows: &[Row; LANES],
+    rows: &[*const u8; LANES],
     block: usize,
     packing: &Packing,
     out: *mut f32,
-    n_steps: usize,
 ) {
     let (stride, mask) = (packing.stride, ((1u32 << packing.n) - 1) as u16);
     // SAFETY: the caller's promise; masked lanes are not written.
     unsafe {
-        let mut scales = [1.0f32; LANES];
-        if W::SCALED {
-            for (scale, row) in scales.iter_mut().zip(rows) {
-                *scale = *row.scales.add(block / 2);
-            }
-        }
-        let scales = _mm512_loadu_ps(scales.as_ptr());
         for u in 0..W::UNITS {
             let mut lanes = [_mm512_setzero_si512(); LANES];
             for j in 0..LANES {
                 lanes[j] = W::unit(rows[j], block, u);
+                let at = (block * W::BYTES + u * W::BYTES / W::UNITS) * BLOCK + packing.ahead;
+                _mm_prefetch::<_MM_HINT_T1>(rows[j].wrapping_add(at).cast());
             }
             transpose(&mut lanes);
             for chain in 0..CHAINS {
-                let at = out.add(chain * n_steps * stride);
+                let at = out.add(chain * packing.chain_stride);
+                // What the next block writes lies in the second-level cache.
+                for step in 0..4 / W::UNITS {
+                    let next = at.wrapping_add((4 + u * 4 / W::UNITS + step) * stride);
+                    _mm_prefetch::<_MM_HINT_ET0>(next.cast());
+                }
                 if W::UNITS == 2 {
-                    let [mut even, mut odd] = split(lanes[chain]);
-                    if W::SCALED {
-                        even = _mm512_mul_ps(even, scales);
-                        odd = _mm512_mul_ps(odd, scales);
-                    }
+                    let [even, odd] = split(lanes[chain]);
                     _mm512_mask_storeu_ps(at.add(2 * u * stride), mask, even);
                     _mm512_mask_storeu_ps(at.add((2 * u + 1) * stride), mask, odd);
                 } else {
-                    let mut x = _mm512_castsi512_ps(lanes[chain]);
-                    if W::SCALED {
-                        x = _mm512_mul_ps(x, scales);
-                    }
+                    let x = _mm512_castsi512_ps(lanes[chain]);
                     _mm512_mask_storeu_ps(at.add(u * stride), mask, x);
                 }
             }

@@ -1,6 +1,5 @@
 //! Weights of each format, from memory into registers.
 
-use super::Row;
 use crate::stored::floats::BLOCK;
 use std::arch::x86_64::*;
 
@@ -12,11 +11,9 @@ pub(super) trait Weights {
     /// and the odd one after it in the upper half, both the upper halves of f32. Four: f32, even and odd
     /// elements of the first half of the block, then of the second.
     const UNITS: usize;
-    /// Whether weights are multiplied by the scale of their block.
-    const SCALED: bool;
 
     /// Register `u` of a block. Safety: the row holds the block; the CPU has the level.
-    unsafe fn unit(row: Row, block: usize, u: usize) -> __m512i;
+    unsafe fn unit(row: *const u8, block: usize, u: usize) -> __m512i;
 }
 
 /// Even and odd elements of pairs, as f32.
@@ -35,7 +32,7 @@ pub(super) unsafe fn split(pairs: __m512i) -> [__m512; 2] {
 ///
 /// Safety: as [`Weights::unit`].
 #[inline(always)]
-pub(super) unsafe fn load<W: Weights>(row: Row, block: usize) -> [__m512; 4] {
+pub(super) unsafe fn load<W: Weights>(row: *const u8, block: usize) -> [__m512; 4] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut w = [_mm512_setzero_ps(); 4];
@@ -47,20 +44,14 @@ pub(super) unsafe fn load<W: Weights>(row: Row, block: usize) -> [__m512; 4] {
                 w[u] = _mm512_castsi512_ps(unit);
             }
         }
-        if W::SCALED {
-            let scale = _mm512_set1_ps(*row.scales.add(block / 2));
-            for w in &mut w {
-                *w = _mm512_mul_ps(*w, scale);
-            }
-        }
         w
     }
 }
 
 #[inline(always)]
-unsafe fn at<W: Weights>(row: Row, block: usize, register: usize) -> *const u8 {
+unsafe fn at<W: Weights>(row: *const u8, block: usize, register: usize) -> *const u8 {
     // SAFETY: the caller's promise.
-    unsafe { row.at.add(block * BLOCK * W::BYTES + 64 * register) }
+    unsafe { row.add(block * BLOCK * W::BYTES + 64 * register) }
 }
 
 pub(super) struct F32;
@@ -68,10 +59,9 @@ pub(super) struct F32;
 impl Weights for F32 {
     const BYTES: usize = 4;
     const UNITS: usize = 4;
-    const SCALED: bool = false;
 
     #[inline(always)]
-    unsafe fn unit(row: Row, block: usize, u: usize) -> __m512i {
+    unsafe fn unit(row: *const u8, block: usize, u: usize) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe {
             let a = _mm512_loadu_si512(at::<F32>(row, block, u / 2 * 2).cast());
@@ -99,10 +89,9 @@ const fn words(first: u16) -> [u16; 32] {
 impl Weights for F16 {
     const BYTES: usize = 2;
     const UNITS: usize = 4;
-    const SCALED: bool = false;
 
     #[inline(always)]
-    unsafe fn unit(row: Row, block: usize, u: usize) -> __m512i {
+    unsafe fn unit(row: *const u8, block: usize, u: usize) -> __m512i {
         static WORDS: [[u16; 32]; 2] = [words(0), words(1)];
         // SAFETY: the caller's promise.
         unsafe {
@@ -119,10 +108,9 @@ pub(super) struct Bf16;
 impl Weights for Bf16 {
     const BYTES: usize = 2;
     const UNITS: usize = 2;
-    const SCALED: bool = false;
 
     #[inline(always)]
-    unsafe fn unit(row: Row, block: usize, u: usize) -> __m512i {
+    unsafe fn unit(row: *const u8, block: usize, u: usize) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { _mm512_loadu_si512(at::<Bf16>(row, block, u).cast()) }
     }
@@ -135,13 +123,12 @@ pub(super) struct Fp8;
 impl Weights for Fp8 {
     const BYTES: usize = 1;
     const UNITS: usize = 4;
-    const SCALED: bool = true;
 
     #[inline(always)]
-    unsafe fn unit(row: Row, block: usize, u: usize) -> __m512i {
+    unsafe fn unit(row: *const u8, block: usize, u: usize) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe {
-            let codes = _mm256_loadu_si256(row.at.add(block * BLOCK + 32 * (u / 2)).cast());
+            let codes = _mm256_loadu_si256(row.add(block * BLOCK + 32 * (u / 2)).cast());
             let upper = if u % 2 == 0 { _mm256_slli_epi16::<8>(codes) } else { codes };
             let shifted = _mm256_srai_epi16::<1>(upper);
             let nan = _mm256_set1_epi16(0x3f80);
@@ -163,10 +150,9 @@ pub(super) struct Fp8Table;
 impl Weights for Fp8Table {
     const BYTES: usize = 1;
     const UNITS: usize = 2;
-    const SCALED: bool = true;
 
     #[inline(always)]
-    unsafe fn unit(row: Row, block: usize, u: usize) -> __m512i {
+    unsafe fn unit(row: *const u8, block: usize, u: usize) -> __m512i {
         // SAFETY: the caller's promise; this format is chosen where the CPU has VBMI.
         unsafe {
             let codes = _mm512_loadu_si512(at::<Fp8Table>(row, block, 0).cast());
