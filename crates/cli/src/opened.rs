@@ -25,9 +25,32 @@ pub(crate) struct Holding {
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     quant: Option<Format>,
 
+    /// What quantised weights are multiplied with: int8 rounds to 8 bits in groups of 32, as other
+    /// programs do, and is several times as fast as f32, which rounds nothing
+    #[arg(long, value_name = "TYPE", default_value = "int8")]
+    activations: Activations,
+
     /// Most memory for weights, such as 12GiB; experts past that are read from disk when they are chosen
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
+}
+
+/// [`fathom_model::Activations`] as typed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default)]
+#[value(rename_all = "lower")]
+enum Activations {
+    #[default]
+    Int8,
+    F32,
+}
+
+impl From<Activations> for fathom_model::Activations {
+    fn from(typed: Activations) -> Self {
+        match typed {
+            Activations::Int8 => Self::Int8,
+            Activations::F32 => Self::F32,
+        }
+    }
 }
 
 impl Holding {
@@ -76,7 +99,12 @@ impl Opened {
     /// Loads the weights, with a line on stderr if that takes long, and a warning about tensors that
     /// have no place.
     pub(crate) fn load(&self, holding: &Holding, mtp: bool) -> Result<Loaded, Failure> {
-        let options = LoadOptions { quant: holding.quant, mtp, memory_bytes: holding.memory };
+        let options = LoadOptions {
+            activations: holding.activations.into(),
+            quant: holding.quant,
+            mtp,
+            memory_bytes: holding.memory,
+        };
         let (start, live) = (Instant::now(), stderr_is_live());
         let mut shown = false;
         let loaded = Model::load(&self.files, &options, &mut |done, n| {

@@ -29,7 +29,7 @@ pub use error::Error;
 pub use export::{DIRECTORY_FORMATS, export_directory, export_source};
 pub use fathom_tensor::Precision;
 pub use files::read_config;
-pub use load::{LoadOptions, Loaded, Source, requantized_format};
+pub use load::{Activations, LoadOptions, Loaded, Source, requantized_format};
 pub use model::{Forward, Model};
 pub use rows::{CachedRows, PackedRows, RowKind, Rows};
 pub use stand_in::write_stand_in;

@@ -6,9 +6,10 @@ mod light;
 use fathom_kernels::convert;
 use fathom_kernels::matmul::{Format, Lhs, Packed, Precision, Write, matmul, pack_both_ways};
 use fathom_kernels::quant::{self, ScaleKind};
-use fathom_kernels::stored::{self, Matrix};
+use fathom_kernels::stored::{self, Matrix, Product, Rounded, Rows};
 use fathom_kernels::threads;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// A parameter of a model. Matrices are `[out, in]`, as in the checkpoint.
 pub struct Weight {
@@ -35,6 +36,24 @@ enum InputForm {
     Bf16,
     /// It is rounded to FP8 in groups.
     Fp8(ScaleKind),
+    /// It is rounded to 8 bits in groups, and the product runs in integers.
+    Int8,
+}
+
+/// Rows as products with stored weights take them.
+pub(crate) enum Input<'x> {
+    Float(Cow<'x, [f32]>),
+    Int8(Rounded),
+}
+
+impl Input<'_> {
+    /// The rows `rows`, of `n_in` elements each.
+    pub(crate) fn rows(&self, rows: Range<usize>, n_in: usize) -> Rows<'_> {
+        match self {
+            Input::Float(x) => Rows::Exact(&x[rows.start * n_in..rows.end * n_in]),
+            Input::Int8(x) => Rows::Rounded(x, rows),
+        }
+    }
 }
 
 struct Dense {
@@ -158,7 +177,7 @@ impl Weight {
             Body::Stored { input, .. } => {
                 assert!(!training, "`{}` is stored, and only read", self.name);
                 match (&input, precision) {
-                    (InputForm::Fp8(_), _) => {}
+                    (InputForm::Fp8(_) | InputForm::Int8, _) => {}
                     (_, Precision::Bf16) => *input = InputForm::Bf16,
                     (_, Precision::F32) => *input = InputForm::Exact,
                 }
@@ -177,28 +196,56 @@ impl Weight {
         }
     }
 
+    /// From now on products round their input to 8 bits in groups and run in integers
+    /// ([`stored::Rounded`]), if the weight is stored in integers. Returns whether it is.
+    pub fn round_input(&mut self) -> bool {
+        match &mut self.body {
+            Body::Stored { matrix, input } if stored::can_round(matrix) => {
+                *input = InputForm::Int8;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// `out [n, n_out] = x [n, n_in] · Wᵀ`.
     pub(crate) fn multiply(&self, x: &[f32], n: usize, out: &mut [f32]) {
         match &self.body {
             Body::Dense(_) => {
                 matmul(Lhs::rows(x, self.n_in()), n, self.forward(), out, Write::Set);
             }
-            Body::Stored { matrix, .. } => stored::matmul(&self.input(x), matrix, out),
+            Body::Stored { matrix, .. } => {
+                let input = self.input(x);
+                let x = input.rows(0..n, matrix.n_in);
+                stored::matmul_batch(&mut [Product { x, matrix, out }]);
+            }
         }
     }
 
     /// The input as products of this weight take it.
-    pub(crate) fn input<'x>(&self, x: &'x [f32]) -> Cow<'x, [f32]> {
-        let Body::Stored { matrix, input } = &self.body else { return Cow::Borrowed(x) };
-        if *input == InputForm::Exact {
-            return Cow::Borrowed(x);
-        }
-        let mut x = x.to_vec();
+    pub(crate) fn input<'x>(&self, x: &'x [f32]) -> Input<'x> {
+        let Body::Stored { matrix, input } = &self.body else {
+            return Input::Float(Cow::Borrowed(x));
+        };
+        let rounded = |round: &dyn Fn(&mut [f32])| {
+            let mut x = x.to_vec();
+            round(&mut x);
+            Input::Float(Cow::Owned(x))
+        };
         match input {
-            InputForm::Fp8(kind) => quant::round_activations(&mut x, matrix.n_in, *kind),
-            _ => convert::round_to_bf16(&mut x),
+            InputForm::Exact => Input::Float(Cow::Borrowed(x)),
+            InputForm::Int8 => Input::Int8(Rounded::new(x, matrix.n_in)),
+            InputForm::Fp8(kind) => rounded(&|x| quant::round_activations(x, matrix.n_in, *kind)),
+            InputForm::Bf16 => rounded(&convert::round_to_bf16),
         }
-        Cow::Owned(x)
+    }
+
+    /// Whether both take an input in the same form.
+    pub(crate) fn shares_input_with(&self, other: &Weight) -> bool {
+        match (&self.body, &other.body) {
+            (Body::Stored { input: a, .. }, Body::Stored { input: b, .. }) => a == b,
+            _ => false,
+        }
     }
 
     /// Right operand of `x · Wᵀ`.

@@ -10,7 +10,7 @@
 //!
 //! The low nibbles are the first sixteen weights. Rounding follows ggml's reference quantizers.
 
-use super::widen::reader;
+use super::widen::{Plain, Widen, reader};
 use super::{half_at, part, put_half};
 use crate::lanes::per_isa;
 
@@ -39,13 +39,18 @@ reader!(from_q5_1, 24 => 32, |block, out, widen| {
 });
 
 #[inline(always)]
-fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
+pub(super) fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
     let mut q = [0; 32];
     for j in 0..16 {
         q[j] = packed[j] & 15;
         q[j + 16] = packed[j] >> 4;
     }
     q
+}
+
+/// 5-bit codes: nibbles and a bit each.
+pub(super) fn with_fifth_bits(packed: &[u8; 16], bits: &[u8; 4]) -> [u8; 32] {
+    Plain.add_fifth_bits(nibbles(packed), bits)
 }
 
 /// Codes counted from `middle`, as signed bytes.

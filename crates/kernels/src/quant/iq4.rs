@@ -18,15 +18,30 @@ reader!(from_iq4_nl, 18 => 32, |block, out, widen| {
 });
 
 reader!(from_iq4_xs, 136 => 256, |block, out, widen| {
-    let d = half_at(block, 0);
-    let high = u16::from_le_bytes([block[2], block[3]]);
     let out = out.as_chunks_mut::<32>().0;
     for i in 0..8 {
-        let low = block[4 + i / 2] >> (i % 2 * 4) & 15;
-        let scale = low as i32 | ((high >> (2 * i) & 3) << 4) as i32;
-        widen_nibbles(part(block, 8 + 16 * i), d * (scale - 32) as f32, &mut out[i], widen);
+        widen_nibbles(part(block, 8 + 16 * i), scale_of_xs(block, i), &mut out[i], widen);
     }
 });
+
+/// The scale of sub-block `i` of an `iq4_xs` block.
+#[inline(always)]
+pub(super) fn scale_of_xs(block: &[u8], i: usize) -> f32 {
+    let high = u16::from_le_bytes([block[2], block[3]]);
+    let low = block[4 + i / 2] >> (i % 2 * 4) & 15;
+    let scale = low as i32 | ((high >> (2 * i) & 3) << 4) as i32;
+    half_at(block, 0) * (scale - 32) as f32
+}
+
+/// 128 more than the values that 32 nibbles name.
+pub(super) fn values(packed: &[u8; 16]) -> [u8; 32] {
+    let mut values = [0; 32];
+    for j in 0..16 {
+        values[j] = VALUE_BYTES[(packed[j] & 15) as usize] ^ 0x80;
+        values[16 + j] = VALUE_BYTES[(packed[j] >> 4) as usize] ^ 0x80;
+    }
+    values
+}
 
 #[inline(always)]
 fn widen_nibbles(packed: &[u8; 16], scale: f32, out: &mut [f32; 32], widen: impl Widen) {
@@ -41,7 +56,7 @@ fn widen_nibbles(packed: &[u8; 16], scale: f32, out: &mut [f32; 32], widen: impl
 }
 
 /// [`VALUES`] as bytes.
-const VALUE_BYTES: [u8; 16] = {
+pub(crate) const VALUE_BYTES: [u8; 16] = {
     let mut bytes = [0; 16];
     let mut i = 0;
     while i < 16 {

@@ -56,7 +56,7 @@ reader!(from_q5_k, 176 => 256, |block, out, widen| {
 
 /// The nibbles of 4-bit and 5-bit blocks: the low ones of 32 bytes first, then the high ones.
 #[inline(always)]
-fn nibbles(packed: &[u8; 128]) -> [u8; 256] {
+pub(super) fn nibbles(packed: &[u8; 128]) -> [u8; 256] {
     let mut q = [0; 256];
     for i in 0..4 {
         for j in 0..32 {
@@ -82,7 +82,7 @@ fn scaled(block: &[u8], widen: impl Widen) -> ([f32; 16], [f32; 16]) {
 /// each lie in the low six bits of bytes 0..4 and 4..8; the others take nibbles of bytes 8..12 and
 /// the two bits left over there.
 #[inline(always)]
-fn unpack_6_bit(packed: &[u8; 12]) -> [[u8; 16]; 2] {
+pub(super) fn unpack_6_bit(packed: &[u8; 12]) -> [[u8; 16]; 2] {
     let word = |at: usize| u32::from_le_bytes(*part(packed, at));
     let (low, low_mins, rest) = (word(0), word(4), word(8));
     let high = rest & 0x0f0f_0f0f | (low >> 6 & 0x0303_0303) << 4;

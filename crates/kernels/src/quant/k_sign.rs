@@ -36,18 +36,9 @@ reader!(from_q3_k, 110 => 256, |block, out, widen| {
 
 reader!(from_q6_k, 210 => 256, |block, out, widen| {
     let d = half_at(block, 208);
-    let mut q = [0u8; 256];
-    for i in 0..2 {
-        let q = &mut q.as_chunks_mut::<128>().0[i];
-        let low: &[u8; 64] = part(block, 64 * i);
-        let high: &[u8; 32] = part(block, 128 + 32 * i);
-        for j in 0..32 {
-            let (first, second, top) = (low[j], low[32 + j], high[j]);
-            q[j] = (first & 15 | (top & 3) << 4).wrapping_sub(32);
-            q[32 + j] = (second & 15 | (top >> 2 & 3) << 4).wrapping_sub(32);
-            q[64 + j] = (first >> 4 | (top >> 4 & 3) << 4).wrapping_sub(32);
-            q[96 + j] = (second >> 4 | (top >> 6) << 4).wrapping_sub(32);
-        }
+    let mut q = six_bits(part(block, 0));
+    for j in 0..256 {
+        q[j] = q[j].wrapping_sub(32);
     }
     let out = out.as_chunks_mut::<16>().0;
     let mut scales = [0.0; 16];
@@ -57,9 +48,28 @@ reader!(from_q6_k, 210 => 256, |block, out, widen| {
     }
 });
 
+/// The 6-bit codes of a `q6_k` block: nibbles in 128 bytes, upper pairs in 64.
+#[inline(always)]
+pub(super) fn six_bits(packed: &[u8; 192]) -> [u8; 256] {
+    let mut q = [0u8; 256];
+    for i in 0..2 {
+        let q = &mut q.as_chunks_mut::<128>().0[i];
+        let low: &[u8; 64] = part(packed, 64 * i);
+        let high: &[u8; 32] = part(packed, 128 + 32 * i);
+        for j in 0..32 {
+            let (first, second, top) = (low[j], low[32 + j], high[j]);
+            q[j] = first & 15 | (top & 3) << 4;
+            q[32 + j] = second & 15 | (top >> 2 & 3) << 4;
+            q[64 + j] = first >> 4 | (top >> 4 & 3) << 4;
+            q[96 + j] = second >> 4 | (top >> 6) << 4;
+        }
+    }
+    q
+}
+
 /// The sixteen 6-bit scales of a `q3_k` block: low nibbles in 8 bytes, upper pairs in 4.
 #[inline(always)]
-fn unpack_3_k(block: &[u8; 110]) -> [u8; 16] {
+pub(super) fn unpack_3_k(block: &[u8; 110]) -> [u8; 16] {
     let packed: &[u8; 12] = part(block, 96);
     let mut scales = [0; 16];
     for i in 0..16 {

@@ -9,6 +9,7 @@
 
 mod activations;
 mod block32;
+mod codes;
 mod fp8;
 mod iq4;
 mod k_min;
@@ -20,7 +21,9 @@ mod tests;
 mod widen;
 
 pub use activations::{ACTIVATION_GROUP, round_activations};
+pub(crate) use codes::{CHUNK, Codes, Coding, coding};
 pub use fp8::{ScaleKind, fp8_blocks};
+pub(crate) use iq4::VALUE_BYTES as IQ4_VALUES;
 
 /// A way to store weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -140,6 +140,11 @@ impl Matrix {
         &self.bytes
     }
 
+    /// Bytes of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
     /// The multipliers of blocks, where the format keeps them apart.
     pub fn scales(&self) -> Option<&Scales> {
         self.scales.as_ref()

@@ -12,10 +12,12 @@ mod avx2;
 mod avx512;
 mod bytes;
 mod floats;
+mod integer;
 mod matrix;
 mod scalar;
 
 pub use bytes::{Bytes, SharedBytes};
+pub use integer::Rounded;
 pub use matrix::{Matrix, MatrixError, Scales, encode};
 
 use crate::cpu::{Isa, isa};
@@ -38,10 +40,37 @@ const STREAMS: usize = 4;
 /// Lanes of a sum.
 const LANES: usize = 16;
 
+/// The left operand of a product: rows of `n_in` elements.
+#[derive(Clone)]
+pub enum Rows<'a> {
+    /// As they are, one after another.
+    Exact(&'a [f32]),
+    /// Some of the rows that were rounded to 8 bits: the product runs in integers.
+    Rounded(&'a Rounded, Range<usize>),
+}
+
+impl Rows<'_> {
+    /// Number of rows of `n_in` elements. Panics if the elements are no whole rows.
+    fn count(&self, n_in: usize) -> usize {
+        match self {
+            Rows::Exact(x) => {
+                let m = x.len().checked_div(n_in).unwrap_or(0);
+                assert_eq!(x.len(), m * n_in, "rows of {n_in} elements");
+                m
+            }
+            Rows::Rounded(x, rows) => {
+                assert_eq!(x.n_in(), n_in, "elements of a row");
+                assert!(rows.end <= x.n_rows(), "rows {rows:?} of {}", x.n_rows());
+                rows.len()
+            }
+        }
+    }
+}
+
 /// One product of a batch: `out [m, n_out] = x [m, n_in] · Wᵀ`.
 pub struct Product<'a> {
-    /// Rows one after another.
-    pub x: &'a [f32],
+    /// What W is multiplied with. Rounded rows need a quantised matrix ([`can_round`]).
+    pub x: Rows<'a>,
     /// The matrix.
     pub matrix: &'a Matrix,
     /// The result.
@@ -84,7 +113,12 @@ thread_local! {
 ///
 /// Panics if the lengths do not fit.
 pub fn matmul(x: &[f32], matrix: &Matrix, out: &mut [f32]) {
-    matmul_batch(&mut [Product { x, matrix, out }]);
+    matmul_batch(&mut [Product { x: Rows::Exact(x), matrix, out }]);
+}
+
+/// Whether rows may be rounded to 8 bits for products with `matrix`: its format has integer codes.
+pub fn can_round(matrix: &Matrix) -> bool {
+    integer::can(matrix.format)
 }
 
 /// All products of a batch as one parallel loop: projections of one input, or the experts of a layer.
@@ -92,7 +126,7 @@ pub fn matmul(x: &[f32], matrix: &Matrix, out: &mut [f32]) {
 /// Panics if the lengths of a product do not fit.
 pub fn matmul_batch(products: &mut [Product<'_>]) {
     struct Shared<'a> {
-        x: &'a [f32],
+        x: &'a Rows<'a>,
         m: usize,
         matrix: &'a Matrix,
         out: Shards<'a, f32>,
@@ -102,14 +136,17 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
     let inputs = floats::Inputs::new(products);
     for product in products {
         let Matrix { n_in, n_out, .. } = *product.matrix;
-        let m = product.x.len().checked_div(n_in).unwrap_or(0);
-        assert_eq!(product.x.len(), m * n_in, "rows of {n_in} elements");
+        let m = product.x.count(n_in);
         assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
-        let step = if inputs.get(shared.len()).is_some() { floats::TASK_ROWS } else { N_BLOCK };
+        let step = match product.x {
+            Rows::Rounded(..) => integer::TASK_ROWS,
+            _ if inputs.get(shared.len()).is_some() => floats::TASK_ROWS,
+            _ => N_BLOCK,
+        };
         let rows = |from: usize| from..(from + step).min(n_out);
         tasks.extend((0..n_out).step_by(step).map(|from| (shared.len(), rows(from))));
         let out = Shards::new(&mut *product.out);
-        shared.push(Shared { x: product.x, m, matrix: product.matrix, out });
+        shared.push(Shared { x: &product.x, m, matrix: product.matrix, out });
     }
     run(tasks.len(), |task| {
         let (at, rows) = &tasks[task];
@@ -118,11 +155,14 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
             // SAFETY: tasks of one product write different columns of its result.
             unsafe {
                 let out = out.pointer(rows.start);
-                match inputs.get(*at) {
-                    Some(input) => floats::block(input, matrix, rows.clone(), out),
-                    None => block(x, *m, matrix, rows.clone(), out),
+                match (x, inputs.get(*at)) {
+                    (_, Some(input)) => floats::block(input, matrix, rows.clone(), out),
+                    (Rows::Exact(x), None) => block(x, *m, matrix, rows.clone(), out),
+                    (Rows::Rounded(x, xs), None) => {
+                        integer::block(x, xs.clone(), matrix, rows.clone(), out);
+                    }
                 }
-            };
+            }
         }
     });
 }

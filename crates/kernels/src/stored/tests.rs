@@ -89,7 +89,7 @@ fn a_batch_equals_its_products_one_by_one() {
         .iter()
         .zip(&matrices)
         .zip(&mut outs)
-        .map(|((x, matrix), out)| Product { x, matrix, out })
+        .map(|((x, matrix), out)| Product { x: Rows::Exact(x), matrix, out })
         .collect();
     matmul_batch(&mut products);
     for ((x, matrix), out) in inputs.iter().zip(&matrices).zip(&outs) {

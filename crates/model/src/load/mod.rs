@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::files::read_config;
 use crate::gguf::{self, Assumption, GgufTensorData};
 use crate::model::Model;
-use crate::names::{self, TensorSpec};
+use crate::names::{self, Role, TensorSpec};
 use crate::residency::Residency;
 use fathom_checkpoint::Checkpoint;
 use fathom_checkpoint::gguf::Gguf;
@@ -36,9 +36,22 @@ enum Files {
     Gguf(Gguf),
 }
 
+/// What products with quantised weights do to their input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Nothing: weights are widened, and products run in f32.
+    #[default]
+    F32,
+    /// It is rounded to 8 bits in groups of 32, and products run in integers: several times as fast,
+    /// and what other programs do. Floating weights are not concerned.
+    Int8,
+}
+
 /// How a model is read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
+    /// How the input of quantised matrices is taken.
+    pub activations: Activations,
     /// Turns matrices into this format; none keeps what is stored.
     pub quant: Option<Format>,
     /// Reads the MTP modules too, if the checkpoint has them.
@@ -163,7 +176,11 @@ impl Model {
                         None => matrix,
                     };
                     weight_bytes += matrix.bytes().len() as u64;
-                    Weight::stored(&spec.name, slot, matrix)
+                    let mut weight = Weight::stored(&spec.name, slot, matrix);
+                    if options.activations == Activations::Int8 && spec.role != Role::Router {
+                        weight.round_input();
+                    }
+                    weight
                 }
             };
             progress(slot + 1, n_tensors);

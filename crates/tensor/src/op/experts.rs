@@ -6,7 +6,7 @@ use super::gate::Route;
 use crate::buffer::Buffer;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-use crate::weight::Weight;
+use crate::weight::{Input, Weight};
 use fathom_kernels::dispatch::Dispatch;
 use fathom_kernels::{stored, swiglu};
 
@@ -96,32 +96,34 @@ fn run_stored(group: &[(Expert, usize)], rows: &[f32], outputs: &mut [f32]) {
     let slots = rows.len() / first.gate_proj.n_in();
     let hidden = first.gate_proj.n_out();
     let (mut gate, mut up) = (Buffer::stale(slots * hidden), Buffer::stale(slots * hidden));
-    let input = first.gate_proj.input(rows);
-    let mut batch = stored_products(group, |e| e.gate_proj, &input, &mut gate);
-    batch.extend(stored_products(group, |e| e.up_proj, &input, &mut up));
-    stored::matmul_batch(&mut batch);
-    drop(batch);
+    {
+        let input = first.gate_proj.input(rows);
+        let mut batch = stored_products(group, |e| e.gate_proj, &input, &mut gate);
+        batch.extend(stored_products(group, |e| e.up_proj, &input, &mut up));
+        stored::matmul_batch(&mut batch);
+    }
     let mut active = Buffer::stale(slots * hidden);
     swiglu::forward(&gate, &up, &mut active);
     let input = first.down_proj.input(&active);
     stored::matmul_batch(&mut stored_products(group, |e| e.down_proj, &input, outputs));
 }
 
-/// One product per expert.
+/// One product per expert. The experts of a layer take their input in one form.
 fn stored_products<'a>(
     group: &[(Expert<'a>, usize)],
     weight: impl Fn(&Expert<'a>) -> &'a Weight,
-    mut rows: &'a [f32],
+    input: &'a Input<'a>,
     mut out: &'a mut [f32],
 ) -> Vec<stored::Product<'a>> {
     let mut products = Vec::with_capacity(group.len());
+    let mut start = 0;
     for (expert, n_rows) in group {
         let weight = weight(expert);
         let matrix = weight.as_stored().expect("the experts of a layer are stored, or none is");
-        let (x, more_rows) = rows.split_at(n_rows * matrix.n_in);
-        let (own, more_out) = out.split_at_mut(n_rows * matrix.n_out);
+        let (own, rest) = out.split_at_mut(n_rows * matrix.n_out);
+        let x = input.rows(start..start + n_rows, matrix.n_in);
         products.push(stored::Product { x, matrix, out: own });
-        (rows, out) = (more_rows, more_out);
+        (start, out) = (start + n_rows, rest);
     }
     products
 }

@@ -3,7 +3,7 @@
 use crate::buffer::Buffer;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
-use crate::weight::Weight;
+use crate::weight::{Input, Weight};
 use fathom_kernels::matmul::{
     Lhs, Packed, Product, Write, matmul_batch, multiply_shared, multiply_sum,
 };
@@ -69,17 +69,29 @@ fn products<const K: usize>(x: &Tensor, weights: [&Weight; K]) -> [Buffer; K] {
         assert_eq!(n_in, weight.n_in(), "input width of `{}` {:?}", weight.name, weight.shape);
         Buffer::stale(n * weight.n_out())
     });
-    let matrices = weights.map(Weight::as_stored);
-    if K > 1 && matrices.iter().all(Option::is_some) {
-        let input = weights[0].input(x.data());
-        let mut batch: Vec<stored::Product> = matrices
+    if K > 1 && weights.iter().all(|weight| weight.as_stored().is_some()) {
+        // One input in each form that is asked for: the weights of a layer may be stored differently.
+        let mut inputs: Vec<(&Weight, Input)> = Vec::with_capacity(1);
+        for weight in weights {
+            if !inputs.iter().any(|(first, _)| first.shares_input_with(weight)) {
+                inputs.push((weight, weight.input(x.data())));
+            }
+        }
+        let mut batch: Vec<stored::Product> = weights
             .iter()
-            .flatten()
             .zip(&mut outs)
-            .map(|(matrix, out)| stored::Product { x: &input, matrix, out })
+            .filter_map(|(weight, out)| {
+                let (_, input) =
+                    inputs.iter().find(|(first, _)| first.shares_input_with(weight))?;
+                let matrix = weight.as_stored()?;
+                Some(stored::Product { x: input.rows(0..n, n_in), matrix, out })
+            })
             .collect();
         stored::matmul_batch(&mut batch);
-    } else if K > 1 && matrices.iter().all(Option::is_none) && one_format(&weights) {
+    } else if K > 1
+        && weights.iter().all(|weight| weight.as_stored().is_none())
+        && one_format(&weights)
+    {
         let rhs = weights.map(Weight::forward);
         let mut targets: Vec<&mut [f32]> = outs.iter_mut().map(|out| &mut out[..]).collect();
         multiply_shared(x.data(), n, &rhs, &mut targets);

@@ -4,7 +4,7 @@ use super::scratch::{Scratch, give_inputs, take_inputs};
 use super::{BLOCK, PAIRED, covers};
 use crate::cpu::{Isa, isa};
 use crate::lanes::per_isa;
-use crate::stored::{Matrix, Product};
+use crate::stored::{Matrix, Product, Rows};
 use crate::threads::{Shards, run};
 use std::ops::Range;
 
@@ -64,11 +64,14 @@ impl Inputs {
         let mut len = 0;
         for (i, product) in products.iter().enumerate() {
             let n_in = product.matrix.n_in;
-            if !covers(product.matrix.format) || n_in == 0 {
-                parts.push(None);
-                continue;
-            }
-            let m = product.x.len() / n_in;
+            let x = match product.x {
+                Rows::Exact(x) if covers(product.matrix.format) && n_in > 0 => x,
+                _ => {
+                    parts.push(None);
+                    continue;
+                }
+            };
+            let m = x.len() / n_in;
             let layout = layout(m, product.matrix);
             let twin = i.checked_sub(1).filter(|&i| same_input(&products[i], product));
             let twin = twin.and_then(|i| parts[i].as_ref()).filter(|twin| twin.layout == layout);
@@ -76,7 +79,7 @@ impl Inputs {
                 Some(twin) => twin.range.clone(),
                 None => {
                     let range = len..len + m * padded(n_in);
-                    push_units(&mut units, product.x, n_in, layout, range.start);
+                    push_units(&mut units, x, n_in, layout, range.start);
                     len = range.end;
                     range
                 }
@@ -113,7 +116,8 @@ impl Drop for Inputs {
 }
 
 fn same_input(a: &Product<'_>, b: &Product<'_>) -> bool {
-    std::ptr::eq(a.x, b.x) && a.matrix.n_in == b.matrix.n_in
+    let same = matches!((&a.x, &b.x), (Rows::Exact(a), Rows::Exact(b)) if std::ptr::eq(*a, *b));
+    same && a.matrix.n_in == b.matrix.n_in
 }
 
 /// The layout for `m` rows of x. Scales that the fast kernels do not know are left to the plain ones.

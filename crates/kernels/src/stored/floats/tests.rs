@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lanes::fold;
-use crate::stored::{Product, Scales, SharedBytes, matmul, matmul_batch};
+use crate::stored::{Product, Rows, Scales, SharedBytes, matmul, matmul_batch};
 use crate::testing::{for_each_isa, noise, same_bits_everywhere};
 use crate::{quant, threads};
 use std::time::Instant;
@@ -146,7 +146,7 @@ fn products_of_one_input_share_it_and_others_do_not() {
     let mut products: Vec<Product> = outs
         .iter_mut()
         .enumerate()
-        .map(|(i, out)| Product { x: &inputs[i / 4], matrix: &matrices[i % 4], out })
+        .map(|(i, out)| Product { x: Rows::Exact(&inputs[i / 4]), matrix: &matrices[i % 4], out })
         .collect();
     matmul_batch(&mut products);
     for (i, out) in outs.iter().enumerate() {

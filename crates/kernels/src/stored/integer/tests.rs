@@ -1,0 +1,126 @@
+//! Claims about products in integers.
+
+use super::*;
+use crate::stored::{Product, Rows, SharedBytes, matmul_batch};
+use crate::testing::{assert_close, noise, same_bits_everywhere};
+
+fn quantised() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|format| can(*format))
+}
+
+fn product(x: &Rounded, xs: Range<usize>, matrix: &Matrix) -> Vec<f32> {
+    let mut out = vec![f32::NAN; xs.len() * matrix.n_out];
+    matmul_batch(&mut [Product { x: Rows::Rounded(x, xs), matrix, out: &mut out }]);
+    out
+}
+
+fn plain(x: &[f32], matrix: &Matrix) -> Vec<f64> {
+    let w = matrix.to_f32();
+    let dot = |x: &[f32], w: &[f32]| -> f64 {
+        x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+    };
+    let rows = x.chunks_exact(matrix.n_in);
+    rows.flat_map(|x| w.chunks_exact(matrix.n_in).map(move |w| dot(x, w))).collect()
+}
+
+#[test]
+fn products_equal_those_of_the_rounded_rows_in_every_format() {
+    for format in quantised() {
+        for (m, n, k) in [(1, 1, 256), (3, 33, 1280), (7, 50, 512), (13, 16, 256)] {
+            let matrix = Matrix::from_f32(&noise(2, n * k), n, k, format).unwrap();
+            let x = Rounded::new(&noise(1, m * k), k);
+            let want = plain(&x.to_f32(), &matrix);
+            let got = product(&x, 0..m, &matrix);
+            assert_close(&got, &want, 1e-5, &format!("{m} {n} {k} {}", format.name()));
+        }
+    }
+}
+
+#[test]
+fn columns_need_not_fill_a_chunk() {
+    for format in quantised().filter(|format| format.block_len() == 32) {
+        for k in [32, 224, 288, 1408] {
+            let matrix = Matrix::from_f32(&noise(2, 40 * k), 40, k, format).unwrap();
+            let x = Rounded::new(&noise(1, 5 * k), k);
+            let want = plain(&x.to_f32(), &matrix);
+            assert_close(&product(&x, 0..5, &matrix), &want, 1e-5, &format!("{k} {format:?}"));
+        }
+    }
+}
+
+#[test]
+fn every_level_and_number_of_threads_gives_the_same_bits() {
+    for format in quantised() {
+        let (m, n, k) = (9, 77, 768);
+        let matrix = Matrix::from_f32(&noise(6, n * k), n, k, format).unwrap();
+        let x = Rounded::new(&noise(5, m * k), k);
+        same_bits_everywhere(|| product(&x, 0..m, &matrix));
+    }
+}
+
+#[test]
+fn a_row_alone_has_the_bits_it_has_in_a_crowd() {
+    for format in [Format::Q8_0, Format::Q4K, Format::Q6K, Format::Q2K] {
+        let (m, n, k) = (M_BLOCK + 7, 35, 512);
+        let (x, w) = (noise(7, m * k), noise(8, n * k));
+        let matrix = Matrix::from_f32(&w, n, k, format).unwrap();
+        let all = product(&Rounded::new(&x, k), 0..m, &matrix);
+        for i in [0, 1, 5, 6, M_BLOCK - 1, M_BLOCK, m - 1] {
+            let alone = Rounded::new(&x[i * k..(i + 1) * k], k);
+            assert_eq!(product(&alone, 0..1, &matrix), all[i * n..(i + 1) * n], "row {i}");
+            let among = product(&Rounded::new(&x, k), i..m.min(i + 3), &matrix);
+            assert_eq!(among[..n], all[i * n..(i + 1) * n], "row {i} of a range");
+        }
+    }
+}
+
+#[test]
+fn the_widest_codes_do_not_saturate() {
+    let k = 64;
+    let mut bytes = Vec::new();
+    for row in 0..32 {
+        for _ in 0..k / 32 {
+            bytes.extend(0x3c00u16.to_le_bytes()); // 1.0
+            bytes.extend([if row % 2 == 0 { 0x80u8 } else { 0x7f }; 32]); // −128, 127
+        }
+    }
+    let matrix = Matrix::new(Format::Q8_0, 32, k, SharedBytes::owned(bytes)).unwrap();
+    let x: Vec<f32> = (0..2 * k).map(|i| if i < k { 127.0 } else { -127.0 }).collect();
+    let x = Rounded::new(&x, k);
+    same_bits_everywhere(|| product(&x, 0..2, &matrix));
+    let sum = product(&x, 0..2, &matrix);
+    let largest = (127 * k) as f32;
+    assert_eq!(sum[..2], [-128.0 * largest, 127.0 * largest]);
+    assert_eq!(sum[32..34], [128.0 * largest, -127.0 * largest]);
+}
+
+#[test]
+#[ignore = "a measurement: run it in a release build, alone"]
+fn speed() {
+    use std::time::Instant;
+    let (n, k) = (8960, 1536);
+    for format in quantised() {
+        let matrix = Matrix::from_f32(&noise(2, n * k), n, k, format).unwrap();
+        let mut line = format!("{:7}", format.name());
+        for m in [1, 2, 4, 8, 16, 512] {
+            let x = Rounded::new(&noise(1, m * k), k);
+            let mut out = vec![0.0; m * n];
+            let mut best = f64::MAX;
+            for _ in 0..if m == 512 { 4 } else { 30 } {
+                let start = Instant::now();
+                matmul_batch(&mut [Product {
+                    x: Rows::Rounded(&x, 0..m),
+                    matrix: &matrix,
+                    out: &mut out,
+                }]);
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            let gb = matrix.bytes().len() as f64 / best / 1e9;
+            line += &format!(
+                "  m {m}: {gb:5.1} GB/s {:6.0} GOP/s",
+                2.0 * (m * n * k) as f64 / best / 1e9
+            );
+        }
+        println!("{line}");
+    }
+}
