@@ -67,7 +67,7 @@ fn a_start_is_measured_from_outside() {
 fn a_tokenizer_is_measured_with_a_hash_of_its_ids() {
     let dir = folder("bench-tokenizer");
     std::fs::write(dir.join("page.txt"), "What is 1 + 1?\n".repeat(50)).unwrap();
-    let tokenizer = golden("tokenizer") + "/tokenizer.json";
+    let tokenizer = golden("tokenizer") + "/qwen2.tokenizer.json";
     let args = ["bench", "tokenizer", &tokenizer, "--file", "page.txt", "--rounds", "2", "--json"];
     let told = fathom(&dir, &args).json();
     assert_eq!((&told["bytes"], &told["rounds"]), (&750.into(), &2.into()));

@@ -6,7 +6,9 @@ use crate::failure::Failure;
 use crate::opened;
 use crate::output::{json_to_stdout, to_stderr, to_stdout};
 use crate::terminal::Style;
-use fathom_kernels::attention::{BLOCK_TOKENS, CachedSegment, Heads, PagedKv, forward_cached};
+use fathom_kernels::attention::{
+    BLOCK_TOKENS, CacheType, CachedSegment, Heads, PagedKv, forward_cached,
+};
 use fathom_kernels::limits::ReadMeter;
 use fathom_kernels::quant::Format;
 use fathom_kernels::stored::{Matrix, SharedBytes, encode};
@@ -284,7 +286,8 @@ fn attention(shape: AttentionShape, rounds: u16, meter: &ReadMeter) -> Row {
     let mut cache = match latent {
         true => PagedKv::latent(qk_dim, v_dim),
         false => PagedKv::new(n_kv_heads, qk_dim, v_dim),
-    };
+    }
+    .with_type(CacheType::F16);
     let n_blocks = (depth + ROWS).div_ceil(BLOCK_TOKENS);
     cache.grow(n_blocks);
     let n_keys = n_blocks * BLOCK_TOKENS;
@@ -294,7 +297,7 @@ fn attention(shape: AttentionShape, rounds: u16, meter: &ReadMeter) -> Row {
     let keys = random.normals(n_keys * n_kv_heads * qk_dim, 1.0);
     let values = random.normals(if latent { 0 } else { n_keys * n_kv_heads * v_dim }, 1.0);
     cache.write_rows(&places, &keys, &values);
-    let layers = vec![cache; STREAM_BYTES.div_ceil(n_keys * n_kv_heads * qk_dim * 4)];
+    let layers = vec![cache.clone(); STREAM_BYTES.div_ceil(cache.n_bytes())];
     let blocks: Vec<u32> = (0..n_blocks as u32).collect();
     let q = random.normals(ROWS * n_heads * qk_dim, 1.0);
     let mut out = vec![0.0; ROWS * n_heads * v_dim];

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::memory::peak_rss_bytes;
 use crate::opened::{Holding, Opened};
 use crate::output::{json_to_stdout, to_stdout};
+use crate::talk::caching::Caching;
 use crate::talk::source::Missing;
 use fathom_engine::{GenerateRequest, Sampling, Session};
 use fathom_model::cache::CacheForm;
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// Precision of activations before products; weights have that of their format
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
+
+    #[command(flatten)]
+    caching: Caching,
 
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
@@ -143,7 +147,7 @@ fn first_token(args: &Args) -> Result<(), Failure> {
     // Not needed for ids, but a part of every start; models made for measuring may have none.
     let tokenizer = opened.tokenizer().ok();
     let mut model = opened.load(&args.holding, false)?.model;
-    let spec = model.pack_for_cache(args.dtype.into(), CacheForm::Latent);
+    let spec = args.caching.of(model.pack_for_cache(args.dtype.into(), CacheForm::Latent))?;
     let loaded_s = start.elapsed().as_secs_f64();
     let vocab = tokenizer.map_or(usize::MAX, |t| t.vocab_size()).min(model.config.vocab_size);
     let ids: Vec<u32> =

@@ -5,6 +5,7 @@ use crate::command::{Dtype, Machine};
 use crate::failure::Failure;
 use crate::opened::{Holding, Opened};
 use crate::output::to_stderr;
+use crate::talk::caching::Caching;
 use crate::talk::source::Missing;
 use crate::terminal::Style;
 use fathom_engine::bench::main_format;
@@ -29,9 +30,8 @@ pub(super) struct Typed {
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
 
-    /// Precision of cached keys and values
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    cache_type: Cached,
+    #[command(flatten)]
+    caching: Caching,
 
     /// Measure each row N times; the median, the least and the most are shown
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -48,36 +48,10 @@ pub(super) struct Typed {
     machine: Machine,
 }
 
-/// How keys and values are cached.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cached {
-    F32,
-    F16,
-}
-
-impl Cached {
-    fn name(self) -> &'static str {
-        match self {
-            Cached::F32 => "f32",
-            Cached::F16 => "f16",
-        }
-    }
-}
-
-impl From<Cached> for CacheType {
-    fn from(cached: Cached) -> CacheType {
-        match cached {
-            Cached::F32 => CacheType::F32,
-            Cached::F16 => CacheType::F16,
-        }
-    }
-}
-
 /// A loaded model.
 pub(super) struct Subject {
     label: String,
     dtype: Dtype,
-    cache_type: Cached,
     weight_bytes: u64,
     pub(super) model: Model,
     pub(super) cache: CacheSpec,
@@ -91,14 +65,11 @@ impl Typed {
         let opened = Opened::find(self.model.as_deref(), Missing::Fetch)?;
         let loaded = opened.load(&self.holding, false)?;
         let mut model = loaded.model;
-        let cache = model
-            .pack_for_cache(self.dtype.into(), CacheForm::Latent)
-            .with_type(self.cache_type.into());
+        let cache = self.caching.of(model.pack_for_cache(self.dtype.into(), CacheForm::Latent))?;
         let format = main_format(&model);
         Ok(Subject {
             label: opened.label().to_owned(),
             dtype: self.dtype,
-            cache_type: self.cache_type,
             weight_bytes: loaded.weight_bytes,
             model,
             cache,
@@ -134,7 +105,7 @@ impl Subject {
             self.format_name(),
             self.weight_bytes as f64 / 1e9,
             self.dtype,
-            self.cache_type.name(),
+            self.cache_name(),
             n_threads()
         )
     }
@@ -146,11 +117,18 @@ impl Subject {
             "format": self.format_name(),
             "weight_bytes": self.weight_bytes,
             "activations": self.dtype.to_string(),
-            "cache": self.cache_type.name(),
+            "cache": self.cache_name(),
             "threads": n_threads(),
             "cpu": cpu().brand,
             "rows": rows,
         })
+    }
+
+    fn cache_name(&self) -> &'static str {
+        match self.cache.cache_type {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+        }
     }
 
     fn format_name(&self) -> &'static str {
