@@ -139,7 +139,7 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
         let m = product.x.count(n_in);
         assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
         let step = match product.x {
-            Rows::Rounded(..) => integer::TASK_ROWS,
+            Rows::Rounded(..) => integer::task_rows(n_out, m),
             _ if inputs.get(shared.len()).is_some() => floats::TASK_ROWS,
             _ => N_BLOCK,
         };

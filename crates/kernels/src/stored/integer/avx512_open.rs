@@ -31,17 +31,24 @@ pub(super) unsafe fn open(opened: &mut Opened, format: Format, coding: Coding, r
 struct Rows {
     bytes: *const u8,
     stride: usize,
+    ahead: *const u8,
 }
 
 impl Rows {
     fn new(rows: &PanelRows) -> Self {
-        Rows { bytes: rows.bytes, stride: rows.row_bytes }
+        Rows { bytes: rows.bytes, stride: rows.row_bytes, ahead: rows.ahead }
     }
 
     /// Bytes `at..at + 16` of every row: four words, lanes are rows. Safety: they exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
     unsafe fn four_words(&self, at: usize) -> [__m512i; 4] {
+        // As many lines as are read here. Memory is slow to start, and sixteen short runs do not make
+        // the processor fetch ahead by itself. An address that does not exist is ignored.
+        let ahead = self.ahead.wrapping_add(PANEL * at);
+        for line in 0..4 {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
+        }
         let mut quads = [_mm512_setzero_si512(); 4];
         for a in 0..4 {
             // SAFETY: the caller's promise.

@@ -23,6 +23,7 @@ pub use rounded::Rounded;
 use super::Matrix;
 use crate::cpu::{Isa, cpu, isa};
 use crate::quant::{self, CHUNK, Coding, Format};
+use crate::threads::n_threads;
 use opened::{Opened, PANEL, PanelRows};
 use rounded::Piece;
 use std::cell::RefCell;
@@ -32,8 +33,19 @@ use std::ops::Range;
 const PANELS: usize = 2;
 /// Rows of W that are open at once.
 const N_STEP: usize = PANELS * PANEL;
-/// Rows of W that a task takes.
-pub(super) const TASK_ROWS: usize = 2 * N_STEP;
+/// Rows of x that are few: memory is the limit, and a thread likes to read long runs.
+const FEW: usize = 16;
+/// Tasks per thread that a matrix is cut into for few rows of x.
+const RUNS_PER_THREAD: usize = 4;
+
+/// Rows of W that a task takes, of `n_out`, for `m` rows of x.
+pub(super) fn task_rows(n_out: usize, m: usize) -> usize {
+    let least = 2 * N_STEP;
+    if m > FEW {
+        return least;
+    }
+    (n_out / (RUNS_PER_THREAD * n_threads())).next_multiple_of(N_STEP).max(least)
+}
 /// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
 const M_BLOCK: usize = 512;
 
@@ -87,7 +99,9 @@ pub(super) unsafe fn block(
             for from in xs.clone().step_by(M_BLOCK) {
                 let xs_now = from..(from + M_BLOCK).min(xs.end);
                 let at = (from - xs.start) * matrix.n_out + first - rows.start;
-                let mut task = Task { x, xs: xs_now, matrix, coding, rows: pair.clone(), scratch };
+                let last = pair.end == rows.end;
+                let rows = pair.clone();
+                let mut task = Task { x, xs: xs_now, matrix, coding, rows, last, scratch };
                 // SAFETY: the caller's promise.
                 unsafe { task.run(out.add(at)) };
             }
@@ -102,6 +116,8 @@ struct Task<'a> {
     matrix: &'a Matrix,
     coding: Coding,
     rows: Range<usize>,
+    /// No rows follow these.
+    last: bool,
     scratch: &'a mut Scratch,
 }
 
@@ -152,8 +168,11 @@ impl Task<'_> {
         let at = start / format.block_len() * format.block_bytes();
         let panels = self.rows.clone().step_by(PANEL);
         for (first, opened) in panels.zip(&mut self.scratch.panels) {
+            let bytes = &self.matrix.bytes()[first * row_bytes..];
+            let next = if self.last { 0 } else { N_STEP * row_bytes };
             let rows = PanelRows {
-                bytes: self.matrix.bytes()[first * row_bytes + at..].as_ptr(),
+                ahead: bytes.as_ptr().wrapping_add(next + PANEL * at),
+                bytes: bytes[at..].as_ptr(),
                 row_bytes,
                 n_rows: PANEL.min(self.rows.end - first),
                 len: CHUNK.min(self.matrix.n_in - start),

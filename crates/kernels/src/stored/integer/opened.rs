@@ -27,6 +27,8 @@ pub(super) struct PanelRows {
     pub(super) n_rows: usize,
     /// Columns, a multiple of 32, at most [`CHUNK`].
     pub(super) len: usize,
+    /// What is read next, sixteen rows' worth of the same columns: fetched on the way.
+    pub(super) ahead: *const u8,
 }
 
 impl Opened {
