@@ -76,8 +76,8 @@ fn inspect_and_doctor_tell_programs_what_they_found() {
     let model = fathom(trained(), &["inspect", "runs/small", "--json"]).json();
     assert_eq!(model["architecture"], "DeepseekV3ForCausalLM");
     assert_eq!(model["template"], "DeepSeek-R1");
-    // Latent of 16 and rotary key of 8, in 2 layers, 4 bytes each.
-    assert_eq!(model["cache_bytes_per_token"], (16 + 8) * 2 * 4);
+    // Latent of 16 and rotary key of 8, in 2 layers, 2 bytes each.
+    assert_eq!(model["cache_bytes_per_token"], (16 + 8) * 2 * 2);
     let doctor = fathom(trained(), &["doctor", "--threads", "1", "--json"]).json();
     assert_eq!(doctor["threads"], 1);
     assert!(doctor["f32_flops_per_s"].as_f64().unwrap() > 1e8);

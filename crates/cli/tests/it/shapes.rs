@@ -13,7 +13,7 @@ fn a_preset_is_shown_with_its_published_figures() {
     assert_eq!(shown["preset"], "v3");
     assert_eq!(shown["parameters"], 671_026_419_200u64);
     assert_eq!(shown["cache_bytes_per_token_bf16"], 70_272);
-    assert_eq!(shown["cache_bytes_per_token"], 140_544);
+    assert_eq!(shown["cache_bytes_per_token"], 70_272);
     let text = here(&["inspect", "--preset", "v3.1"]).stdout;
     assert!(text.contains("scales ue8m0"), "{text}");
     let ended = here(&["inspect", "--preset", "v2-light"]);

@@ -100,7 +100,7 @@ impl Subject {
     /// The last line of a table: what it was measured with.
     pub(super) fn facts(&self) -> String {
         format!(
-            "{}, {}, {:.2} GB of weights; activations {}, cache {}, threads: {}\n",
+            "{}, {}, {:.2} GB of weights; dtype {}, cache {}, threads: {}\n",
             self.label,
             self.format_name(),
             self.weight_bytes as f64 / 1e9,
@@ -116,7 +116,7 @@ impl Subject {
             "model": self.label,
             "format": self.format_name(),
             "weight_bytes": self.weight_bytes,
-            "activations": self.dtype.to_string(),
+            "dtype": self.dtype.to_string(),
             "cache": self.cache_name(),
             "threads": n_threads(),
             "cpu": cpu().brand,
