@@ -294,6 +294,7 @@ impl Packer<'_> {
 pub(super) fn copy_padded(row: &[f32], dst: &mut [f32]) {
     let (whole, tail) = row.as_chunks::<16>();
     let (to, _) = dst.as_chunks_mut::<16>();
+    #[allow(clippy::manual_memcpy)] // a call of memcpy costs more than the row
     for i in 0..whole.len() {
         to[i] = whole[i];
     }
@@ -308,6 +309,7 @@ pub(super) fn copy_padded(row: &[f32], dst: &mut [f32]) {
 pub(super) fn copy_row(row: &[f32], dst: &mut [f32]) {
     let (whole, tail) = row.as_chunks::<16>();
     let (to, to_tail) = dst.as_chunks_mut::<16>();
+    #[allow(clippy::manual_memcpy)] // a call of memcpy costs more than the row
     for i in 0..whole.len() {
         to[i] = whole[i];
     }
