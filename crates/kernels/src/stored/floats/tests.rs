@@ -189,7 +189,7 @@ fn seconds(times: usize, mut body: impl FnMut(usize)) -> [f64; 2] {
 
 /// Prints speeds of one thread, best and median, beside those of reading alone:
 /// `cargo test --release -p fathom-kernels floats_speed -- --ignored --nocapture`.
-/// `ROWS=1,8 FORMATS=bf16,fp8` measure less.
+/// `ROWS=1,8 FORMATS=bf16,fp8` measure less; `COUNT=1` reads one matrix again and again, from the caches.
 #[test]
 #[ignore = "prints speeds"]
 fn floats_speed() {

@@ -189,7 +189,7 @@ unsafe fn step<W: Weights, const M: usize, const N: usize>(
 ) {
     // SAFETY: the caller's promise; asking ahead touches nothing.
     unsafe {
-        let mut x = job.x.add(x_block * BLOCK);
+        let mut from = x_block * BLOCK;
         // Rows of W in pairs: each element of x that is read meets two weights.
         for j in (0..N).step_by(2) {
             let two = j + 1 < N;
@@ -204,11 +204,11 @@ unsafe fn step<W: Weights, const M: usize, const N: usize>(
             }
             if M > 1 {
                 // The compiler must not keep all of x in registers: there are not enough of them.
-                std::arch::asm!("/* {} */", inout(reg) x, options(pure, nomem, nostack));
+                std::arch::asm!("/* {} */", inout(reg) from, options(pure, nomem, nostack));
             }
             for u in 0..4 {
                 for i in 0..M {
-                    let x = _mm512_loadu_ps(x.add(i * job.x_stride + 16 * u));
+                    let x = _mm512_loadu_ps(job.x.add(from + i * job.x_stride + 16 * u));
                     sums[i][j] = _mm512_fmadd_ps(x, w[0][u], sums[i][j]);
                     if two {
                         sums[i][j + 1] = _mm512_fmadd_ps(x, w[1][u], sums[i][j + 1]);
@@ -226,11 +226,10 @@ unsafe fn put<const N: usize>(sums: &[__m512; N], out: *mut f32, first: bool) {
     unsafe {
         for j in (0..N).step_by(4) {
             let mut four = [_mm512_setzero_ps(); 4];
-            for i in 0..4.min(N - j) {
-                four[i] = sums[j + i];
-            }
+            let n = 4.min(N - j);
+            four[..n].copy_from_slice(&sums[j..j + n]);
             let mut folded = fold4(four);
-            let mask = ((1u32 << 4.min(N - j)) - 1) as __mmask8;
+            let mask = ((1u32 << n) - 1) as __mmask8;
             let out = out.add(j);
             if !first {
                 folded = _mm_add_ps(_mm_maskz_loadu_ps(mask, out), folded);

@@ -68,7 +68,7 @@ impl Weights for F32 {
             let b = _mm512_loadu_si512(at::<F32>(row, block, u / 2 * 2 + 1).cast());
             let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
             let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-            _mm512_permutex2var_epi32(a, if u % 2 == 0 { even } else { odd }, b)
+            _mm512_permutex2var_epi32(a, if u.is_multiple_of(2) { even } else { odd }, b)
         }
     }
 }
@@ -129,7 +129,7 @@ impl Weights for Fp8 {
         // SAFETY: the caller's promise.
         unsafe {
             let codes = _mm256_loadu_si256(row.add(block * BLOCK + 32 * (u / 2)).cast());
-            let upper = if u % 2 == 0 { _mm256_slli_epi16::<8>(codes) } else { codes };
+            let upper = if u.is_multiple_of(2) { _mm256_slli_epi16::<8>(codes) } else { codes };
             let shifted = _mm256_srai_epi16::<1>(upper);
             let nan = _mm256_set1_epi16(0x3f80);
             let is_nan = _mm256_cmpeq_epi16(_mm256_and_si256(shifted, nan), nan);
