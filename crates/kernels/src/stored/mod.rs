@@ -1,12 +1,12 @@
-//! Products of f32 rows with matrices in their stored format: `out = x · Wᵀ`.
+//! Products of rows with matrices in their stored format: `out = x · Wᵀ`. Nothing is repacked: memory
+//! holds the stored bytes only, and a matrix that is mapped from a file is read where it lies.
 //!
-//! Nothing is repacked: a task widens a few rows of W, [`K_CHUNK`] elements at a time, into scratch
-//! that stays in cache, and multiplies them with all rows of x. So memory holds the stored bytes only,
-//! and a matrix that is mapped from a file is read where it lies.
-//!
-//! An element of the result is, for every chunk of [`K_CHUNK`] elements, sixteen chains
-//! `fma(x, w, …)` over every sixteenth element, folded in one tree; chunks are added in order. That holds
-//! for one row as for many, for any number of threads and on every CPU level.
+//! There are three ways, each with one order of sums for one row as for many, for any number of threads and
+//! on every CPU level: floating weights (`floats`), rows rounded to 8 bits times integer codes
+//! (`integer`), and, here, f32 rows times quantised weights. Here a task widens a few rows of W,
+//! [`K_CHUNK`] elements at a time, into scratch that stays in cache, and multiplies them with all rows
+//! of x. An element of the result is, for every chunk, sixteen chains `fma(x, w, …)` over every
+//! sixteenth element, folded in one tree; chunks are added in order.
 
 mod avx2;
 mod avx512;

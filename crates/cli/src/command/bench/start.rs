@@ -1,15 +1,13 @@
 //! `fathom bench start`: from the start of the program to the first token of an answer.
 
 use super::rate::Spread;
-use crate::command::{Dtype, Machine};
+use super::subject::Loading;
+use crate::command::Machine;
 use crate::failure::Failure;
 use crate::memory::peak_rss_bytes;
-use crate::opened::{Holding, Opened};
 use crate::output::{json_to_stdout, to_stdout};
-use crate::talk::caching::Caching;
-use crate::talk::source::Missing;
 use fathom_engine::{GenerateRequest, Sampling, Session};
-use fathom_model::cache::CacheForm;
+use fathom_model::Loaded;
 use fathom_train::results::align;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -21,19 +19,8 @@ use std::time::Instant;
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A directory with `config.json`, a `.gguf` file, a Hugging Face repository, or a run directory [default: the newest run under `runs/`]
-    #[arg(value_name = "MODEL")]
-    model: Option<String>,
-
     #[command(flatten)]
-    holding: Holding,
-
-    /// Precision of activations before products; weights have that of their format
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    dtype: Dtype,
-
-    #[command(flatten)]
-    caching: Caching,
+    loading: Loading,
 
     /// Tokens of the prompt
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
@@ -74,7 +61,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     if args.started {
         return first_token(&args);
     }
-    let opened = Opened::find(args.model.as_deref(), Missing::Fetch)?;
+    let opened = args.loading.find()?;
     let file_bytes = bytes_of(opened.path());
     start_once()?;
     let rounds = (0..args.rounds).map(|_| start_once()).collect::<Result<Vec<_>, Failure>>()?;
@@ -143,11 +130,10 @@ fn start_once() -> Result<Round, Failure> {
 fn first_token(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     args.machine.apply();
-    let opened = Opened::find(args.model.as_deref(), Missing::Fetch)?;
+    let opened = args.loading.find()?;
     // Not needed for ids, but a part of every start; models made for measuring may have none.
     let tokenizer = opened.tokenizer().ok();
-    let mut model = opened.load(&args.holding, false)?.model;
-    let spec = args.caching.of(model.pack_for_cache(args.dtype.into(), CacheForm::Latent))?;
+    let (Loaded { model, .. }, spec) = args.loading.load(&opened)?;
     let loaded_s = start.elapsed().as_secs_f64();
     let vocab = tokenizer.map_or(usize::MAX, |t| t.vocab_size()).min(model.config.vocab_size);
     let ids: Vec<u32> =
@@ -160,7 +146,7 @@ fn first_token(args: &Args) -> Result<(), Failure> {
     }))
 }
 
-/// Bytes of a GGUF and the files of the same set beside it, or of all safetensors of a directory.
+/// Bytes of a GGUF, or of all safetensors of a directory.
 fn bytes_of(path: &Path) -> u64 {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
     if path.is_file() {

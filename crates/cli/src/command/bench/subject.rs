@@ -12,13 +12,13 @@ use fathom_engine::bench::main_format;
 use fathom_kernels::cpu::cpu;
 use fathom_kernels::quant::Format;
 use fathom_kernels::threads::n_threads;
-use fathom_model::Model;
 use fathom_model::cache::{CacheForm, CacheSpec, CacheType};
+use fathom_model::{Loaded, Model};
 use serde_json::{Value, json};
 
-/// What every measurement of a model takes.
+/// Which model, and how it is held.
 #[derive(clap::Args, Debug)]
-pub(super) struct Typed {
+pub(super) struct Loading {
     /// A directory with `config.json`, a `.gguf` file, a Hugging Face repository, or a run directory [default: the newest run under `runs/`]
     #[arg(value_name = "MODEL")]
     model: Option<String>,
@@ -32,6 +32,13 @@ pub(super) struct Typed {
 
     #[command(flatten)]
     caching: Caching,
+}
+
+/// What every measurement of a model takes.
+#[derive(clap::Args, Debug)]
+pub(super) struct Typed {
+    #[command(flatten)]
+    loading: Loading,
 
     /// Measure each row N times; the median, the least and the most are shown
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -59,22 +66,27 @@ pub(super) struct Subject {
     pub(super) format: Option<Format>,
 }
 
+impl Loading {
+    pub(super) fn find(&self) -> Result<Opened, Failure> {
+        Opened::find(self.model.as_deref(), Missing::Fetch)
+    }
+
+    /// The model, packed for a cache, and the cache.
+    pub(super) fn load(&self, opened: &Opened) -> Result<(Loaded, CacheSpec), Failure> {
+        let mut loaded = opened.load(&self.holding, false)?;
+        let cache = loaded.model.pack_for_cache(self.dtype.into(), CacheForm::Latent);
+        Ok((loaded, self.caching.of(cache)?))
+    }
+}
+
 impl Typed {
     pub(super) fn open(&self) -> Result<Subject, Failure> {
         self.machine.apply();
-        let opened = Opened::find(self.model.as_deref(), Missing::Fetch)?;
-        let loaded = opened.load(&self.holding, false)?;
-        let mut model = loaded.model;
-        let cache = self.caching.of(model.pack_for_cache(self.dtype.into(), CacheForm::Latent))?;
+        let opened = self.loading.find()?;
+        let (Loaded { model, weight_bytes, .. }, cache) = self.loading.load(&opened)?;
         let format = main_format(&model);
-        Ok(Subject {
-            label: opened.label().to_owned(),
-            dtype: self.dtype,
-            weight_bytes: loaded.weight_bytes,
-            model,
-            cache,
-            format,
-        })
+        let (label, dtype) = (opened.label().to_owned(), self.loading.dtype);
+        Ok(Subject { label, dtype, weight_bytes, model, cache, format })
     }
 }
 

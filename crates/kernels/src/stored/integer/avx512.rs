@@ -103,19 +103,41 @@ unsafe fn four(codes: *const i8) -> __m512i {
     _mm512_set1_epi32(unsafe { codes.cast::<i32>().read_unaligned() })
 }
 
+/// What the sums go on from. Safety: as [`tile`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn sums_so_far<const M: usize>(tile: &Tile) -> [[__m512; PANELS]; M] {
+    let mut sums = [[_mm512_setzero_ps(); PANELS]; M];
+    if tile.first {
+        return sums;
+    }
+    for i in 0..M {
+        for p in 0..PANELS {
+            // SAFETY: the caller's promise.
+            sums[i][p] = unsafe { _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL)) };
+        }
+    }
+    sums
+}
+
+/// Safety: as [`tile`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store<const M: usize>(tile: &Tile, sums: &[[__m512; PANELS]; M]) {
+    for i in 0..M {
+        for p in 0..PANELS {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_storeu_ps(tile.out.add(i * tile.out_stride + p * PANEL), sums[i][p]) };
+        }
+    }
+}
+
 /// One scale per group. Safety: as [`tile`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
     // SAFETY: rows of x hold `len` elements, panels a chunk; the sums are ours.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); PANELS]; M];
-        for i in 0..M {
-            for p in 0..PANELS {
-                if !tile.first {
-                    sums[i][p] = _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL));
-                }
-            }
-        }
+        let mut sums = sums_so_far::<M>(tile);
         let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
             (tile.panels, tile.x);
         let shift = _mm_cvtsi32_si128(shift(tile.coding.middle));
@@ -131,12 +153,9 @@ unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
                     _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((M + i) * CHUNK));
                 }
             } else {
-                _mm_prefetch::<_MM_HINT_T0>(
-                    tile.out.wrapping_add((M + b / 2) * tile.out_stride).cast(),
-                );
-                _mm_prefetch::<_MM_HINT_T0>(
-                    tile.out.wrapping_add((M + b / 2) * tile.out_stride + 16).cast(),
-                );
+                let next = tile.out.wrapping_add((M + b / 2) * tile.out_stride);
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(PANEL).cast());
             }
             let w = b * GROUP * PANEL;
             let (first_codes, second_codes) = (first.codes(w), second.codes(w));
@@ -164,11 +183,7 @@ unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
                 }
             }
         }
-        for i in 0..M {
-            for p in 0..PANELS {
-                _mm512_storeu_ps(tile.out.add(i * tile.out_stride + p * PANEL), sums[i][p]);
-            }
-        }
+        store(tile, &sums);
     }
 }
 
@@ -177,14 +192,7 @@ unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
 unsafe fn halves<const M: usize, const MINS: bool>(tile: &Tile) {
     // SAFETY: as in `whole`.
     unsafe {
-        let mut sums = [[_mm512_setzero_ps(); PANELS]; M];
-        for i in 0..M {
-            for p in 0..PANELS {
-                if !tile.first {
-                    sums[i][p] = _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL));
-                }
-            }
-        }
+        let mut sums = sums_so_far::<M>(tile);
         let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
             (tile.panels, tile.x);
         let shift = _mm_cvtsi32_si128(shift(tile.coding.middle));
@@ -233,10 +241,6 @@ unsafe fn halves<const M: usize, const MINS: bool>(tile: &Tile) {
                 }
             }
         }
-        for i in 0..M {
-            for p in 0..PANELS {
-                _mm512_storeu_ps(tile.out.add(i * tile.out_stride + p * PANEL), sums[i][p]);
-            }
-        }
+        store(tile, &sums);
     }
 }

@@ -37,6 +37,8 @@ const N_STEP: usize = PANELS * PANEL;
 const FEW: usize = 16;
 /// Tasks per thread that a matrix is cut into for few rows of x.
 const RUNS_PER_THREAD: usize = 4;
+/// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
+const M_BLOCK: usize = 512;
 
 /// Rows of W that a task takes, of `n_out`, for `m` rows of x.
 pub(super) fn task_rows(n_out: usize, m: usize) -> usize {
@@ -46,8 +48,6 @@ pub(super) fn task_rows(n_out: usize, m: usize) -> usize {
     }
     (n_out / (RUNS_PER_THREAD * n_threads())).next_multiple_of(N_STEP).max(least)
 }
-/// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
-const M_BLOCK: usize = 512;
 
 /// Whether matrices of `format` can be multiplied in integers.
 pub(super) fn can(format: Format) -> bool {
