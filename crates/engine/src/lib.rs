@@ -9,6 +9,7 @@ mod error;
 pub mod generate;
 pub mod rollout;
 pub mod sampler;
+pub mod service;
 pub mod speculate;
 
 pub use error::Error;

@@ -1,0 +1,10 @@
+//! The HTTP server: DeepSeek's, OpenAI's and Anthropic's interfaces and a chat page over one engine.
+//!
+//! This room knows text and token ids; it never sees weights or tensors.
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod ask;
+pub mod caller;
+pub mod refusal;
+pub mod served;
