@@ -5,10 +5,6 @@ use fathom_model::cache::KvCache;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-pub struct PrefixSettings {
-    pub fingerprint: u128,
-    pub store: Option<Box<dyn BlockStore>>,
-}
 #[derive(Default)]
 pub struct PrefixTree {
     nodes: BTreeMap<(u64, Vec<u32>), (u32, u64)>,
@@ -16,10 +12,11 @@ pub struct PrefixTree {
 }
 pub struct Found {
     pub blocks: Vec<u32>,
-    pub n_disk_tokens: usize,
+    pub n_from_disk_tokens: usize,
 }
 impl PrefixTree {
-    pub fn new(_: PrefixSettings) -> Self {
+    pub fn flush(&mut self, _: &RefCell<KvCache>) {}
+    pub fn new(_: u128, _: Option<Box<dyn BlockStore>>) -> Self {
         Self::default()
     }
     pub fn lookup(&mut self, owner: u64, tokens: &[u32], pool: &mut BlockPool, _: &RefCell<KvCache>) -> Found {
@@ -31,7 +28,7 @@ impl PrefixTree {
             blocks.push(*block);
         }
         pool.share(&blocks);
-        Found { blocks, n_disk_tokens: 0 }
+        Found { blocks, n_from_disk_tokens: 0 }
     }
     pub fn insert(&mut self, owner: u64, tokens: &[u32], blocks: &[u32], pool: &mut BlockPool) {
         self.clock += 1;

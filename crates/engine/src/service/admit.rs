@@ -56,22 +56,37 @@ impl Scheduler {
         if self.stuck.is_some_and(|(id, before)| id == sequence.id && spare <= before) {
             return false;
         }
+        let n_tokens = (sequence.tokens.len() + 1).min(self.limits.n_cache_tokens);
+        let n_known_blocks = n_tokens.div_ceil(BLOCK_TOKENS);
+        self.look_up(at);
+        let n_needed = n_known_blocks - self.waiting[at].table.blocks.len();
+        if !self.running.is_empty() && n_needed + promised > self.n_obtainable() {
+            let sequence = &mut self.waiting[at];
+            self.pool.release(std::mem::take(&mut sequence.table));
+            self.stuck = Some((sequence.id, spare));
+            return false;
+        }
+        // What is read from the store needs blocks as well, and the job will need as many anyway.
+        if self.has_store && n_needed > self.pool.n_left() {
+            let n_more = n_needed - self.pool.n_left();
+            self.prefixes.evict(n_more, &mut self.pool, &self.cache);
+            self.look_up(at);
+        }
+        self.stuck = None;
+        true
+    }
+
+    /// Gives the job at `at` the blocks that are cached of it.
+    fn look_up(&mut self, at: usize) {
+        let sequence = &mut self.waiting[at];
         let known = &sequence.tokens[..sequence.n_reusable()];
         let (pool, cache) = (&mut self.pool, &self.cache);
         let found = self.prefixes.lookup(sequence.job.owner, known, pool, cache);
-        let n_needed = (sequence.tokens.len() + 1).div_ceil(BLOCK_TOKENS) - found.blocks.len();
-        sequence.n_published = found.blocks.len();
-        sequence.table =
-            BlockTable { n_tokens: found.blocks.len() * BLOCK_TOKENS, blocks: found.blocks };
-        self.stats.n_disk_tokens += found.n_disk_tokens as u64;
-        if self.running.is_empty() || n_needed + promised <= self.n_obtainable() {
-            self.stuck = None;
-            return true;
-        }
-        let sequence = &mut self.waiting[at];
-        self.pool.release(std::mem::take(&mut sequence.table));
-        self.stuck = Some((sequence.id, spare));
-        false
+        self.stats.n_disk_tokens += found.n_from_disk_tokens as u64;
+        let n_tokens = found.blocks.len() * BLOCK_TOKENS;
+        let table = BlockTable { n_tokens, blocks: found.blocks };
+        // Blocks found before stay in use until now, so that none is lost in between.
+        pool.release(std::mem::replace(&mut sequence.table, table));
     }
 
     /// Blocks that are free, or would be after giving up cached prefixes.
@@ -83,6 +98,7 @@ impl Scheduler {
     fn begin(&mut self, at: usize) {
         let mut sequence = self.waiting.remove(at);
         let n_cached = sequence.table.n_tokens;
+        sequence.n_published = sequence.table.blocks.len();
         if !sequence.has_begun {
             sequence.has_begun = true;
             sequence.guesser = self.guesser();

@@ -7,7 +7,7 @@ use super::inbox::Inbox;
 use super::job::{Ended, Event, Failed, Stats};
 use super::sequence::{End, Sequence};
 use crate::blocks::BlockPool;
-use crate::prefix::{PrefixSettings, PrefixTree};
+use crate::prefix::PrefixTree;
 use crate::speculate::Drafting;
 use fathom_kernels::attention::BLOCK_TOKENS;
 use fathom_model::Model;
@@ -23,6 +23,8 @@ pub(super) struct Scheduler {
     pub(super) pool: BlockPool,
     /// Blocks of sequences past and present, by their tokens.
     pub(super) prefixes: PrefixTree,
+    /// Whether prefixes may lie outside memory.
+    pub(super) has_store: bool,
     /// Jobs without blocks, by their arrival. Some may have begun before and lost their blocks.
     pub(super) waiting: Vec<Sequence>,
     /// Jobs with blocks, by their arrival.
@@ -60,8 +62,9 @@ impl Scheduler {
         Scheduler {
             model,
             cache: RefCell::new(KvCache::new(spec)),
+            has_store: store.is_some(),
             pool: BlockPool::limited(n_blocks),
-            prefixes: PrefixTree::new(PrefixSettings { fingerprint, store }),
+            prefixes: PrefixTree::new(fingerprint, store),
             waiting: Vec::new(),
             running: Vec::new(),
             limits,
@@ -88,7 +91,7 @@ impl Scheduler {
                 self.report(inbox);
             }
         }));
-        let end = match outcome {
+        let end = match &outcome {
             Ok(()) => End::Ended(Ended::Shutdown),
             Err(_) => End::Failed(Failed::Stopped),
         };
@@ -100,6 +103,9 @@ impl Scheduler {
         }
         self.stats.n_finished += self.n_ended as u64;
         self.report(inbox);
+        if outcome.is_ok() {
+            self.prefixes.flush(&self.cache);
+        }
     }
 
     /// One round.
