@@ -6,9 +6,9 @@
 //! finds it in the cache.
 
 use super::guesses::{Guesser, MOST_GUESSED};
-use super::job::Event;
+use super::job::{Ended, Event};
 use super::scheduler::Scheduler;
-use super::sequence::Sequence;
+use super::sequence::{End, Sequence};
 use crate::blocks::BlockTable;
 use crate::speculate::Drafting;
 use fathom_kernels::attention::BLOCK_TOKENS;
@@ -105,8 +105,9 @@ impl Scheduler {
             self.n_left_queue += 1;
             self.stats.n_prompt_tokens += sequence.n_prompt as u64;
             self.stats.n_cached_tokens += n_cached as u64;
-            // One that wants no more is dismissed in the next round.
-            sequence.tell(Event::Began { n_cached });
+            if !sequence.tell(Event::Began { n_cached }) {
+                return self.retire(sequence, End::Ended(Ended::Cancelled));
+            }
         }
         if let Some(guesser) = &mut sequence.guesser {
             guesser.skip_to(n_cached);

@@ -98,6 +98,9 @@ impl Scheduler {
             let n = 1 + sequence.turn.guesses.len();
             drawn_from.extend_from_slice(rows_of(hidden, sequence.turn.rows.end - n, n));
         }
+        if drawn_from.is_empty() {
+            return;
+        }
         let n_rows = drawn_from.len() / hidden.width();
         self.logits.resize(n_rows * vocab, 0.0);
         op::logits_into(&drawn_from, self.model.head(), &mut self.logits);

@@ -80,7 +80,7 @@ fn a_thousand_jobs_leave_nothing_behind() {
     let service = start(GQA, settings);
     let mut asked = Vec::new();
     for i in 0..1000 {
-        let mut job = Job::new(prompt(1 + i as usize % 140, i % 90), Sampling::plain(3));
+        let mut job = Job::new(prompt(1 + i as usize % 140, i % 9), Sampling::plain(3));
         job.owner = i % 4;
         let one = ask(&service, job);
         // Every tenth vanishes at once.
