@@ -10,12 +10,10 @@ use std::cell::RefCell;
 const MIN_GROWTH: usize = 16;
 
 /// Hands out blocks of a cache and takes them back.
-#[derive(Default)]
 pub struct BlockPool {
     users: Vec<u32>,
     free: Vec<u32>,
-    /// Blocks there may be; none: as many as memory holds.
-    limit: Option<usize>,
+    limit: usize,
 }
 
 /// The blocks of one sequence, and how many tokens they hold.
@@ -27,72 +25,72 @@ pub struct BlockTable {
     pub n_tokens: usize,
 }
 
+impl Default for BlockPool {
+    fn default() -> Self {
+        BlockPool::limited(usize::MAX)
+    }
+}
+
 impl BlockPool {
-    /// A pool over an empty cache that may grow without limit.
+    /// A pool over an empty cache, which grows as it must.
     pub fn new() -> Self {
         BlockPool::default()
     }
 
-    /// A pool of at most `n_blocks` blocks. The cache still grows only when they are needed.
-    pub fn limited(n_blocks: usize) -> Self {
-        BlockPool { limit: Some(n_blocks), ..BlockPool::default() }
+    /// A pool over an empty cache that never has more than `limit` blocks.
+    pub fn limited(limit: usize) -> Self {
+        BlockPool { users: Vec::new(), free: Vec::new(), limit }
     }
 
     /// Gives `table` room for `n_more` tokens, growing the cache if no block is free.
     ///
-    /// Panics if a limited pool has too few blocks; see [`BlockPool::try_reserve`].
+    /// Panics if that exceeds the pool's limit.
     pub fn reserve(&mut self, cache: &RefCell<KvCache>, table: &mut BlockTable, n_more: usize) {
-        let n_free = self.n_free();
-        let done = self.try_reserve(cache, table, n_more);
-        assert!(done, "room for {n_more} tokens, and {n_free} blocks are free");
+        let fits = self.try_reserve(cache, table, n_more);
+        assert!(fits, "{n_more} more tokens exceed the limit of {} blocks", self.limit);
     }
 
-    /// [`BlockPool::reserve`], if there are blocks for all of it. Otherwise nothing changes, and the
-    /// answer is false.
+    /// [`BlockPool::reserve`], if the pool's limit allows; else takes nothing and says no.
     pub fn try_reserve(
         &mut self,
         cache: &RefCell<KvCache>,
         table: &mut BlockTable,
         n_more: usize,
     ) -> bool {
-        let needed = (table.n_tokens + n_more).div_ceil(BLOCK_TOKENS);
-        let n_missing = needed.saturating_sub(table.blocks.len());
-        if n_missing > self.n_free() {
+        let n_missing = table.n_missing(n_more);
+        if n_missing > self.n_left() {
             return false;
         }
-        let missing = (0..n_missing).map(|_| self.take(cache).expect("there are as many"));
-        table.blocks.extend(missing);
+        table.blocks.extend((0..n_missing).map_while(|_| self.take(cache)));
         true
     }
 
-    /// A second sequence with the same past.
-    ///
-    /// Panics if a limited pool has no block for the last, partly filled one.
-    pub fn fork(&mut self, cache: &RefCell<KvCache>, table: &BlockTable) -> BlockTable {
-        let n_full = table.n_tokens / BLOCK_TOKENS;
-        let mut blocks = table.blocks[..n_full].to_vec();
-        blocks.iter().for_each(|block| self.share(*block));
-        if !table.n_tokens.is_multiple_of(BLOCK_TOKENS) {
-            let copy = self.take(cache).expect("a block for the copy");
-            cache.borrow_mut().copy_block(table.blocks[n_full], copy);
-            blocks.push(copy);
-        }
-        BlockTable { blocks, n_tokens: table.n_tokens }
-    }
-
-    /// Takes all blocks of `table` back.
-    pub fn release(&mut self, table: BlockTable) {
-        table.blocks.into_iter().for_each(|block| self.release_block(block));
-    }
-
-    /// A block with one user, growing the cache if none is free; none if the limit is reached.
+    /// A free block, with one user from now on; none at the pool's limit.
     pub fn take(&mut self, cache: &RefCell<KvCache>) -> Option<u32> {
         if self.free.is_empty() {
             let have = self.users.len();
-            let wanted = have + (have / 2).max(MIN_GROWTH);
-            let all = self.limit.map_or(wanted, |limit| wanted.min(limit));
-            if all <= have {
-                return None;
+            let more = (have / 2).max(16).min(self.limit - have);
+            cache.borrow_mut().grow(have + more);
+            self.users.resize(have + more, 0);
+            self.free.extend((have as u32..(have + more) as u32).rev());
+        }
+        let block = self.free.pop()?;
+        self.users[block as usize] = 1;
+        Some(block)
+    }
+
+    /// One more user for each of `blocks`, which are in use.
+    pub fn share(&mut self, blocks: &[u32]) {
+        blocks.iter().for_each(|block| self.users[*block as usize] += 1);
+    }
+
+    /// One user less for each of `blocks`; those without any are free.
+    pub fn unshare(&mut self, blocks: &[u32]) {
+        for &block in blocks {
+            let users = &mut self.users[block as usize];
+            *users -= 1;
+            if *users == 0 {
+                self.free.push(block);
             }
             cache.borrow_mut().grow(all);
             self.users.resize(all, 0);
@@ -129,14 +127,46 @@ impl BlockPool {
         self.users[block as usize]
     }
 
+    /// A second sequence with the same past.
+    ///
+    /// Panics if the pool's limit leaves no block for the copy of the last one.
+    pub fn fork(&mut self, cache: &RefCell<KvCache>, table: &BlockTable) -> BlockTable {
+        let n_full = table.n_tokens / BLOCK_TOKENS;
+        let mut blocks = table.blocks[..n_full].to_vec();
+        self.share(&blocks);
+        if !table.n_tokens.is_multiple_of(BLOCK_TOKENS) {
+            let copy = self.take(cache).unwrap_or_else(|| panic!("a fork exceeds the limit of {} blocks", self.limit));
+            cache.borrow_mut().copy_block(table.blocks[n_full], copy);
+            blocks.push(copy);
+        }
+        BlockTable { blocks, n_tokens: table.n_tokens }
+    }
+
+    /// Takes all blocks of `table` back.
+    pub fn release(&mut self, table: BlockTable) {
+        self.unshare(&table.blocks);
+    }
+
+    /// Users of a block.
+    pub fn n_users(&self, block: u32) -> u32 {
+        self.users[block as usize]
+    }
+
     /// Blocks in use.
     pub fn n_used(&self) -> usize {
         self.users.len() - self.free.len()
     }
 
-    /// Blocks that can still be taken; `usize::MAX` without a limit.
-    pub fn n_free(&self) -> usize {
-        self.limit.map_or(usize::MAX, |limit| limit - self.n_used())
+    /// Blocks that can still be taken.
+    pub fn n_left(&self) -> usize {
+        self.limit - self.n_used()
+    }
+}
+
+impl BlockTable {
+    /// Blocks that are missing for `n_more` tokens behind those stored.
+    pub fn n_missing(&self, n_more: usize) -> usize {
+        (self.n_tokens + n_more).div_ceil(BLOCK_TOKENS).saturating_sub(self.blocks.len())
     }
 }
 
@@ -175,33 +205,17 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_pool_gives_all_of_what_is_asked_or_nothing() {
+    fn a_limit_is_kept_and_nothing_is_taken_halfway() {
         let (cache, mut pool) = (cache(), BlockPool::limited(3));
-        let (mut a, mut b) = (BlockTable::default(), BlockTable::default());
-        assert!(pool.try_reserve(&cache, &mut a, 2 * BLOCK_TOKENS));
-        assert_eq!((pool.n_used(), pool.n_free()), (2, 1));
-        assert!(!pool.try_reserve(&cache, &mut b, BLOCK_TOKENS + 1));
-        assert_eq!((b.blocks.len(), pool.n_free()), (0, 1));
-        assert!(pool.try_reserve(&cache, &mut b, BLOCK_TOKENS));
-        assert_eq!(pool.take(&cache), None);
-        assert!(!pool.try_reserve(&cache, &mut b, BLOCK_TOKENS + 1), "the first block is there");
-        pool.release(a);
-        assert!(pool.try_reserve(&cache, &mut b, 3 * BLOCK_TOKENS));
-        assert_eq!(pool.n_free(), 0);
-    }
-
-    #[test]
-    fn a_shared_block_is_free_when_its_last_user_is_gone() {
-        let (cache, mut pool) = (cache(), BlockPool::limited(40));
-        let blocks: Vec<u32> = (0..40).map(|_| pool.take(&cache).unwrap()).collect();
-        let mut sorted = blocks.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..40).collect::<Vec<u32>>(), "each block once");
-        pool.share(blocks[7]);
-        assert_eq!(pool.n_users(blocks[7]), 2);
-        pool.release_block(blocks[7]);
-        assert_eq!(pool.n_free(), 0);
-        pool.release_block(blocks[7]);
-        assert_eq!((pool.n_free(), pool.take(&cache)), (1, Some(blocks[7])));
+        let (mut first, mut second) = (BlockTable::default(), BlockTable::default());
+        assert!(pool.try_reserve(&cache, &mut first, 2 * BLOCK_TOKENS));
+        assert!(!pool.try_reserve(&cache, &mut second, 2 * BLOCK_TOKENS));
+        assert!(second.blocks.is_empty());
+        assert!(pool.try_reserve(&cache, &mut second, 1));
+        assert_eq!((pool.n_left(), pool.take(&cache)), (0, None));
+        pool.share(&first.blocks);
+        pool.unshare(&first.blocks);
+        pool.release(first);
+        assert_eq!((pool.n_left(), pool.n_used()), (2, 1));
     }
 }
