@@ -1,13 +1,9 @@
 //! Who owns which block of the cache. Blocks are counted references: samples of one prompt share
-//! its full blocks and copy only the last, partly filled one; later prompts share what a prefix
-//! tree kept.
+//! its full blocks and copy only the last, partly filled one.
 
 use fathom_kernels::attention::BLOCK_TOKENS;
 use fathom_model::cache::KvCache;
 use std::cell::RefCell;
-
-/// The cache grows by half, and by this many blocks at least.
-const MIN_GROWTH: usize = 16;
 
 /// Hands out blocks of a cache and takes them back.
 pub struct BlockPool {
@@ -92,39 +88,7 @@ impl BlockPool {
             if *users == 0 {
                 self.free.push(block);
             }
-            cache.borrow_mut().grow(all);
-            self.users.resize(all, 0);
-            self.free.extend((have as u32..all as u32).rev());
         }
-        let block = self.free.pop().expect("the pool has just grown");
-        self.users[block as usize] = 1;
-        Some(block)
-    }
-
-    /// One more user of a block.
-    ///
-    /// Panics if nobody uses it.
-    pub fn share(&mut self, block: u32) {
-        let users = &mut self.users[block as usize];
-        assert!(*users > 0, "block {block} is free");
-        *users += 1;
-    }
-
-    /// One user less of a block, which is free when nobody uses it any more.
-    ///
-    /// Panics if nobody uses it.
-    pub fn release_block(&mut self, block: u32) {
-        let users = &mut self.users[block as usize];
-        assert!(*users > 0, "block {block} is free");
-        *users -= 1;
-        if *users == 0 {
-            self.free.push(block);
-        }
-    }
-
-    /// Users of a block.
-    pub fn n_users(&self, block: u32) -> u32 {
-        self.users[block as usize]
     }
 
     /// A second sequence with the same past.
