@@ -45,10 +45,7 @@ impl Sequence {
             None => None,
         };
         let choose = |logits: &mut [f32]| {
-            if let Some(mask) = &mask {
-                leave_allowed(logits, mask);
-            }
-            sampler::choose(logits, sampling, &self.history, &key)
+            sampler::choose_masked(logits, sampling, &self.history, &key, mask.as_deref())
         };
         let token = match self.job.n_top_log_probs {
             None => choose(logits).map(|id| Token { id, ..Token::default() }),
@@ -74,8 +71,7 @@ impl Sequence {
         let sampling = &self.job.sampling;
         if sampling.stop_ids.contains(&token) {
             Some(End::Ended(Ended::Stop))
-        } else if self.n_drawn() >= sampling.max_new_tokens
-            || self.tokens.len() >= limits.n_context
+        } else if self.n_drawn() >= sampling.max_new_tokens || self.tokens.len() >= limits.n_context
         {
             Some(End::Ended(Ended::Length))
         } else if self.tokens.len() > limits.n_cache_tokens {
@@ -110,20 +106,6 @@ fn allowed(constraint: &mut dyn Constraint, n_ids: usize) -> Result<Vec<u32>, En
     match mask.iter().all(|word| *word == 0) {
         true => Err(End::Ended(Ended::Stop)),
         false => Ok(mask),
-    }
-}
-
-/// Takes all probability from the tokens that `mask` leaves out.
-fn leave_allowed(logits: &mut [f32], mask: &[u32]) {
-    for (logits, word) in logits.chunks_mut(32).zip(mask) {
-        if *word == u32::MAX {
-            continue;
-        }
-        for (bit, logit) in logits.iter_mut().enumerate() {
-            if word >> bit & 1 == 0 {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::scheduler::Scheduler;
 use super::sequence::{End, Sequence};
 use crate::error::Error;
 use fathom_kernels::threads;
-use fathom_model::{CachedRows, Model};
+use fathom_model::{CachedRows, ExpertTrace, Model};
 use fathom_tensor::{Tensor, op};
 
 /// Rows of prompts whose logits are held at once while they are scored.
@@ -49,7 +49,9 @@ impl Scheduler {
             fed.extend_from_slice(&turn.guesses);
             rows.push_as(sequence.kind(), &sequence.table.blocks, past, &fed);
         }
-        self.model.hidden_cached(&rows, &self.cache)
+        let is_traced = |sequence: &Sequence| sequence.turn.n_fed > 0 && sequence.job.trace_experts;
+        let trace = self.running.iter().any(is_traced).then_some(&mut self.trace);
+        self.model.hidden_cached_traced(&rows, &self.cache, trace)
     }
 
     /// Log-probabilities of the tokens of prompts that are scored, as far as they were read.
@@ -61,14 +63,20 @@ impl Scheduler {
             }
             // Row p scores the token at p + 1.
             let first_row = sequence.table.n_tokens - sequence.turn.n_fed;
-            let places = sequence.scores.len()..(sequence.table.n_tokens + 1).min(sequence.n_prompt);
+            let places =
+                sequence.scores.len()..(sequence.table.n_tokens + 1).min(sequence.n_prompt);
             let places: Vec<usize> = places.collect();
             for places in places.chunks(SCORED_AT_ONCE) {
                 let first = sequence.turn.rows.start + places[0] - 1 - first_row;
                 let hidden = rows_of(hidden, first, places.len());
                 let targets = &sequence.tokens[places[0]..places[0] + places.len()];
                 match score(model, hidden, targets, sequence, logits) {
-                    Ok(tokens) => sequence.scores.extend(tokens),
+                    Ok(mut tokens) => {
+                        if sequence.job.trace_experts {
+                            add_experts(&mut tokens, first, &self.trace);
+                        }
+                        sequence.scores.extend(tokens);
+                    }
                     Err(end) => {
                         sequence.turn.end = Some(end);
                         sequence.turn.draws = false;
@@ -121,6 +129,10 @@ impl Scheduler {
         });
         for sequence in self.running.iter_mut().filter(|sequence| sequence.turn.draws) {
             let n_accepted = sequence.turn.drawn.len().saturating_sub(1);
+            if sequence.job.trace_experts {
+                let first = sequence.turn.rows.end - 1 - sequence.turn.guesses.len();
+                add_experts(&mut sequence.turn.drawn, first, &self.trace);
+            }
             sequence.table.n_tokens += n_accepted;
             if sequence.turn.writes {
                 let rows = rows_of(hidden, sequence.turn.rows.start, 1 + n_accepted);
@@ -138,6 +150,13 @@ fn with_turn(running: &mut [Sequence]) -> impl Iterator<Item = &mut Sequence> {
 /// `n` rows of x [N, D].
 fn rows_of(x: &Tensor, first: usize, n: usize) -> &[f32] {
     &x.data()[first * x.width()..(first + n) * x.width()]
+}
+
+/// Adds the experts that the rows from `first` on visited, a row for each token.
+fn add_experts(tokens: &mut [Token], first: usize, trace: &ExpertTrace) {
+    for (row, token) in (first..).zip(tokens) {
+        token.experts = trace.row(row).to_vec();
+    }
 }
 
 /// The `targets` of a prompt with their log-probabilities after the rows `hidden` [n, D].

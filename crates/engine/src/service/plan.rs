@@ -57,7 +57,8 @@ impl Scheduler {
         while at < self.running.len() {
             self.running[at].turn = Turn::default();
             if self.running[at].is_writing() && self.make_room(at) {
-                self.running[at].turn = Turn { n_fed: 1, writes: true, draws: true, ..Turn::default() };
+                self.running[at].turn =
+                    Turn { n_fed: 1, writes: true, draws: true, ..Turn::default() };
                 n_writing += 1;
             }
             at += 1;

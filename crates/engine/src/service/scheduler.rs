@@ -10,8 +10,8 @@ use crate::blocks::BlockPool;
 use crate::prefix::PrefixTree;
 use crate::speculate::Drafting;
 use fathom_kernels::attention::BLOCK_TOKENS;
-use fathom_model::Model;
 use fathom_model::cache::{CacheForm, CacheSpec, KvCache, Prefill};
+use fathom_model::{ExpertTrace, Model};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -41,6 +41,8 @@ pub(super) struct Scheduler {
     pub(super) shares_answers: bool,
     /// Logits of the rows that tokens are drawn from, [n, V].
     pub(super) logits: Vec<f32>,
+    /// Of the last pass that was traced.
+    pub(super) trace: ExpertTrace,
     /// The first job that found no room, and the blocks there were.
     pub(super) stuck: Option<(u64, usize)>,
     pub(super) stats: Stats,
@@ -75,6 +77,7 @@ impl Scheduler {
             paces: first_paces(drafting),
             shares_answers: !expands,
             logits: Vec::new(),
+            trace: ExpertTrace::new(),
             stuck: None,
             stats: Stats::default(),
             n_left_queue: 0,
@@ -85,7 +88,8 @@ impl Scheduler {
     /// The life of the engine. However it ends, every job hears so.
     pub(super) fn work(mut self, inbox: &Inbox) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(arrived) = inbox.take(self.waiting.is_empty() && self.running.is_empty()) {
+            while let Some(arrived) = inbox.take(self.waiting.is_empty() && self.running.is_empty())
+            {
                 self.waiting.extend(arrived);
                 self.step();
                 self.report(inbox);

@@ -17,7 +17,8 @@ fn a_served_answer_is_that_of_a_session() {
                 let job = job(prompt(n_prompt, seed), Sampling { seed, ..sampling.clone() });
                 let heard = ask(&service, again(&job)).wait();
                 assert_eq!(heard.tokens, alone(&twin, &job), "{n_prompt} tokens, {sampling:?}");
-                let by_stop = heard.tokens.last().is_some_and(|t| sampling.stop_ids.contains(&t.id));
+                let by_stop =
+                    heard.tokens.last().is_some_and(|t| sampling.stop_ids.contains(&t.id));
                 assert_eq!(heard.end, Ok(if by_stop { Ended::Stop } else { Ended::Length }));
             }
         }
@@ -98,7 +99,8 @@ fn drafts_change_no_bit() {
             // Few enough that guesses are made, and as many as come and go meanwhile.
             let jobs: Vec<Job> = (0..3 + seed % 4)
                 .map(|i| {
-                    let sampling = Sampling { seed, max_new_tokens: 50 - i as usize, ..sampling.clone() };
+                    let sampling =
+                        Sampling { seed, max_new_tokens: 50 - i as usize, ..sampling.clone() };
                     job(prompt(20 + 40 * i as usize, seed), sampling)
                 })
                 .collect();
@@ -160,6 +162,32 @@ fn scores_of_a_prompt_are_those_of_one_pass() {
         let heard = ask(&service, short).wait();
         assert_eq!(heard.prompt, Some(vec![Token { id: 5, ..Token::default() }]));
     }
+}
+
+#[test]
+fn experts_are_named_for_each_token_wherever_it_was_computed() {
+    let drafting = Drafting::Lookup { n_tokens: 3, adaptive: false };
+    let mut answers = Vec::new();
+    for drafting in [Drafting::Off, drafting] {
+        let service = start(MLA, ServiceSettings { drafting, ..ServiceSettings::new(16) });
+        let others: Vec<Asked> =
+            (0..2).map(|i| ask(&service, job(prompt(40, i), Sampling::plain(50)))).collect();
+        let job = job(prompt(100, 3), Sampling::greedy(40));
+        let job = Job { trace_experts: true, score_prompt: true, ..job };
+        let heard = ask(&service, job).wait();
+        let scores = heard.prompt.unwrap();
+        assert!(scores[0].experts.is_empty());
+        // One MoE layer, two of four experts each.
+        for token in scores[1..].iter().chain(&heard.tokens) {
+            assert!(
+                token.experts.len() == 2 && token.experts.iter().all(|id| *id < 4),
+                "{token:?}"
+            );
+        }
+        assert!(others.into_iter().all(|other| other.wait().tokens[0].experts.is_empty()));
+        answers.push((scores, heard.tokens));
+    }
+    assert_eq!(answers[0], answers[1]);
 }
 
 /// Every second token, and the stop token after so many.

@@ -7,7 +7,8 @@ fn nothing_is_lost_where_blocks_are_short() {
     for config in [GQA, MLA] {
         for drafting in [Drafting::Off, Drafting::Auto] {
             let twin = model(config);
-            let settings = ServiceSettings { prefill_rows: 40, drafting, ..ServiceSettings::new(7) };
+            let settings =
+                ServiceSettings { prefill_rows: 40, drafting, ..ServiceSettings::new(7) };
             let service = start(config, settings);
             let held = hold(&service);
             let mut asked = Vec::new();
