@@ -32,7 +32,7 @@ impl Scheduler {
         for sequence in &self.running {
             *n_running.entry(sequence.job.owner).or_default() += 1;
         }
-        let mut best = None;
+        let mut best: Option<((bool, usize, u64), usize)> = None;
         for (at, sequence) in self.waiting.iter_mut().enumerate() {
             let n_of_owner = n_running.get(&sequence.job.owner).copied().unwrap_or(0);
             let rank = (!sequence.has_begun, n_of_owner, sequence.id);
@@ -51,7 +51,7 @@ impl Scheduler {
         let promised: usize =
             self.running.iter().map(|other| other.table.n_missing(other.n_unread()) + 1).sum();
         let spare = self.n_obtainable().saturating_sub(promised);
-        let sequence = &mut self.waiting[at];
+        let sequence = &self.waiting[at];
         // Looking again before anything was freed would find the same.
         if self.stuck.is_some_and(|(id, before)| id == sequence.id && spare <= before) {
             return false;
