@@ -400,7 +400,9 @@ fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
         other => other?,
     };
-    file.write_all(bytes)
+    file.write_all(bytes)?;
+    // The file system's own clock is coarser than ours.
+    file.set_modified(SystemTime::now())
 }
 
 /// Makes a directory for its owner only. One that exists is left as it is.

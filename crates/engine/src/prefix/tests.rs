@@ -72,7 +72,8 @@ impl BlockStore for Shelf {
     fn save(&mut self, key: u128, bytes: &[u8]) {
         let Shelved { files, capacity, .. } = &mut *self.0.lock().unwrap();
         files.push((key, bytes.to_vec()));
-        let n_bytes = |files: &[(u128, Vec<u8>)]| files.iter().map(|f| f.1.len() as u64).sum::<u64>();
+        let n_bytes =
+            |files: &[(u128, Vec<u8>)]| files.iter().map(|f| f.1.len() as u64).sum::<u64>();
         while capacity.is_some_and(|most| most < n_bytes(files)) {
             files.remove(0);
         }

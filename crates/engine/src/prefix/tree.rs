@@ -233,8 +233,7 @@ impl PrefixTree {
             self.leaves.remove(&(node.used, parent));
         }
         let (depth, used) = (step.depth, self.now);
-        let node =
-            Node { owner, parent, tokens: tokens.into(), block, depth, n_children: 0, used };
+        let node = Node { owner, parent, tokens: tokens.into(), block, depth, n_children: 0, used };
         self.nodes.insert(step.key, node);
         self.leaves.insert((used, step.key));
     }
