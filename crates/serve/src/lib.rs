@@ -7,5 +7,6 @@ pub mod answer;
 pub mod ask;
 pub mod block_files;
 pub mod caller;
+pub mod page;
 pub mod refusal;
 pub mod served;

@@ -381,7 +381,7 @@ fn a_mask_that_allows_all_changes_no_draw() {
 #[test]
 fn a_masked_draw_is_that_of_the_remaining_distribution() {
     let logits = logits_of(&[0.5, 0.2, 0.2, 0.1]);
-    let mut counts = [0.0; 4];
+    let mut counts = [0.0_f64; 4];
     for key in 0..20_000 {
         let mask = mask_of(&[1, 3], 1);
         let history = History::default();
