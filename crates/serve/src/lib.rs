@@ -4,7 +4,22 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod app;
 pub mod ask;
 pub mod caller;
+mod host_names;
+mod origins;
+mod protocol;
 pub mod refusal;
+mod route;
+pub mod router;
 pub mod served;
+pub mod server;
+mod sse;
+mod stall;
+mod stand_in;
+#[cfg(test)]
+mod testing;
+mod unique;
+
+pub use stand_in::{auth, grammar, metrics, store};
