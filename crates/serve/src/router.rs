@@ -47,9 +47,7 @@ fn guarded_routes() -> Router<Shared> {
             .route(&format!("{base}/models"), get(models::models))
             .route(&format!("{base}/models/{{*name}}"), get(models::model));
     }
-    routes
-        .route("/tokenize", post(tokens::tokenize))
-        .route("/detokenize", post(tokens::detokenize))
+    routes.route("/tokenize", post(tokens::tokenize)).route("/detokenize", post(tokens::detokenize))
 }
 
 /// Routes for everybody.

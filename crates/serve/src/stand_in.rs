@@ -151,7 +151,11 @@ pub mod auth {
     use axum::response::Response;
 
     /// Stand-in.
-    pub async fn authenticate(State(_): State<Shared>, mut request: Request, next: Next) -> Response {
+    pub async fn authenticate(
+        State(_): State<Shared>,
+        mut request: Request,
+        next: Next,
+    ) -> Response {
         request.extensions_mut().insert(Caller::default());
         next.run(request).await
     }

@@ -120,7 +120,8 @@ impl Prompt {
     fn close_thinking(&mut self, tokenizer: &Tokenizer) -> Result<(), Refusal> {
         let id = |token| tokenizer.special_id(token).map_err(|error| refusal(&error, "thinking"));
         let (open, close) = (id(THINK)?, id(END_THINK)?);
-        if let Some(at) = self.ids.iter().rposition(|id| *id == open).filter(|_| self.opened_thinking)
+        if let Some(at) =
+            self.ids.iter().rposition(|id| *id == open).filter(|_| self.opened_thinking)
         {
             self.ids.truncate(at);
         }
@@ -164,9 +165,10 @@ fn refusal(error: &Error, param: &'static str) -> Refusal {
         Error::Conversation { index, .. } => {
             Refusal::invalid(format!("messages[{index}]"), error.to_string())
         }
-        Error::Template { .. } | Error::Refused { .. } | Error::MarksTaken | Error::NoFim { .. } => {
-            Refusal::invalid(param, error.to_string())
-        }
+        Error::Template { .. }
+        | Error::Refused { .. }
+        | Error::MarksTaken
+        | Error::NoFim { .. } => Refusal::invalid(param, error.to_string()),
         Error::MissingToken { .. } => Refusal::invalid(param, error.to_string()),
         _ => Refusal::internal(error.to_string()),
     }

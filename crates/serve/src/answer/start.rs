@@ -113,8 +113,12 @@ impl Answers {
 
     /// The answers to several prompts, one prompt's after the other's.
     pub fn join(all: Vec<Answers>) -> Answers {
-        let mut joined =
-            Answers { prompt_tokens: 0, stop_ids: Vec::new(), may_think: false, streams: Vec::new() };
+        let mut joined = Answers {
+            prompt_tokens: 0,
+            stop_ids: Vec::new(),
+            may_think: false,
+            streams: Vec::new(),
+        };
         for answers in all {
             joined.prompt_tokens += answers.prompt_tokens;
             joined.stop_ids = answers.stop_ids;

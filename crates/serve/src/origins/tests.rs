@@ -4,7 +4,6 @@ use crate::testing::{Said, Stage, ask, run};
 use axum::body::Body;
 use axum::http::{Method, Request};
 
-
 async fn from_page(allowed: &[&str], method: Method, headers: &[(&str, &str)]) -> Said {
     let origins = allowed.iter().map(|origin| origin.to_string()).collect();
     let app = Stage::new().answers(&["x"]).settings(|settings| settings.origins = origins).app();

@@ -22,7 +22,11 @@ impl FromRequest<Shared> for JsonBody {
         let Ok(bytes) = tokio::time::timeout(app.settings.body_limit, read).await else {
             let seconds = app.settings.body_limit.as_secs();
             let message = format!("the body did not arrive within {seconds} seconds");
-            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message));
+            return Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "invalid_request_error",
+                message,
+            ));
         };
         Ok(JsonBody(parse(&bytes?)?))
     }

@@ -131,9 +131,7 @@ impl Choice {
             message.insert("reasoning_content".into(), json!(self.reasoning));
         }
         if !self.calls.is_empty() {
-            let call = |(id, name, arguments)| {
-                json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
-            };
+            let call = |(id, name, arguments)| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
             let calls: Vec<Value> = self.calls.into_iter().map(call).collect();
             message.insert("tool_calls".into(), Value::Array(calls));
         }

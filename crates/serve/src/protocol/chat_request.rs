@@ -130,14 +130,14 @@ fn thinking(
         let thinks = effort != "none";
         match (wanted, served.thinking) {
             (Some(wanted), _) if wanted != thinks => {
-                let message = format!(
-                    "`reasoning_effort` is `{effort}`, which contradicts `thinking`"
-                );
+                let message =
+                    format!("`reasoning_effort` is `{effort}`, which contradicts `thinking`");
                 return Err(Refusal::invalid("reasoning_effort", message));
             }
             (_, Thinking::Never) if thinks => {
                 let name = &served.name;
-                warnings.push(format!("reasoning_effort has no effect: {name} does not think first"));
+                warnings
+                    .push(format!("reasoning_effort has no effect: {name} does not think first"));
             }
             _ => {
                 if thinks {

@@ -1,9 +1,9 @@
 //! `POST /completions`: what is asked, of one prompt or several.
 
 use super::fields::Fields;
+use super::model_name;
 use super::sampling::{self, MOST_ANSWERS, MOST_TOP, WITHOUT_EFFECT, token_ids};
 use super::warnings::Warnings;
-use super::model_name;
 use crate::ask::{Ask, PromptAsk};
 use crate::refusal::Refusal;
 use crate::served::Served;
@@ -63,7 +63,8 @@ pub(crate) fn read(served: &Served, body: &Json) -> Result<CompletionRequest, Re
     fields.without_effect(WITHOUT_EFFECT);
     unknown.extend(fields.unknown());
     let default = served.defaults.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-    let echoes = prompts.iter().map(|prompt| if echo { shown(served, prompt) } else { String::new() });
+    let echoes =
+        prompts.iter().map(|prompt| if echo { shown(served, prompt) } else { String::new() });
     Ok(CompletionRequest {
         echoes: echoes.collect(),
         asks: prompts
@@ -89,14 +90,17 @@ pub(crate) fn read(served: &Served, body: &Json) -> Result<CompletionRequest, Re
 
 /// One text, several, one prompt of token ids, or several.
 fn prompts(fields: &Fields, suffix: Option<&str>) -> Result<Vec<PromptAsk>, Refusal> {
-    const EXPECTED: &str = "a string, a list of strings, a list of token ids, or a list of such lists";
+    const EXPECTED: &str =
+        "a string, a list of strings, a list of token ids, or a list of such lists";
     let with_suffix = |text: &str| match suffix {
         None => PromptAsk::Text(text.to_owned()),
         Some(suffix) => PromptAsk::Fill { prefix: text.to_owned(), suffix: suffix.to_owned() },
     };
     let of_ids = |path: &str, items: &[Json]| match suffix {
         None => Ok(PromptAsk::Ids(token_ids(path, items)?)),
-        Some(_) => Err(Refusal::invalid("suffix", "`suffix` needs a `prompt` of text, not of token ids")),
+        Some(_) => {
+            Err(Refusal::invalid("suffix", "`suffix` needs a `prompt` of text, not of token ids"))
+        }
     };
     let items = match fields.any("prompt") {
         None => return Err(fields.missing("prompt", EXPECTED)),
@@ -107,7 +111,9 @@ fn prompts(fields: &Fields, suffix: Option<&str>) -> Result<Vec<PromptAsk>, Refu
     let each = |(at, item): (usize, &Json)| match item {
         Json::String(text) => Ok(with_suffix(text)),
         Json::Array(ids) => of_ids(&format!("prompt[{at}]"), ids),
-        other => Err(fields.wrong(&format!("prompt[{at}]"), "a string or a list of token ids", other)),
+        other => {
+            Err(fields.wrong(&format!("prompt[{at}]"), "a string or a list of token ids", other))
+        }
     };
     match items.first() {
         None => Err(Refusal::invalid("prompt", "`prompt` must not be an empty list")),
@@ -119,7 +125,8 @@ fn prompts(fields: &Fields, suffix: Option<&str>) -> Result<Vec<PromptAsk>, Refu
 fn check_best_of(fields: &Fields, n: usize) -> Result<(), Refusal> {
     match fields.count("best_of", 0..=usize::MAX)? {
         Some(best_of) if best_of != n && best_of != 1 => {
-            let message = format!("`best_of` is not supported, it must be 1 or as `n`, not {best_of}");
+            let message =
+                format!("`best_of` is not supported, it must be 1 or as `n`, not {best_of}");
             Err(Refusal::invalid("best_of", message))
         }
         _ => Ok(()),

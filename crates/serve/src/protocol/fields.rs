@@ -49,7 +49,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn text(&self, name: &'static str) -> Result<Option<&'a str>, Refusal> {
-        let text = |value: &'a Json| value.as_str().ok_or_else(|| self.wrong(name, "a string", value));
+        let text =
+            |value: &'a Json| value.as_str().ok_or_else(|| self.wrong(name, "a string", value));
         self.any(name).map(text).transpose()
     }
 
@@ -132,9 +133,10 @@ impl<'a> Fields<'a> {
     /// Paths of the fields that nobody read and that say something, in the order they came.
     pub(crate) fn unknown(&self) -> Vec<String> {
         let read = self.read.borrow();
-        let unread = self.entries.iter().filter(|(key, value)| {
-            *value != Json::Null && !read.iter().any(|name| name == key)
-        });
+        let unread = self
+            .entries
+            .iter()
+            .filter(|(key, value)| *value != Json::Null && !read.iter().any(|name| name == key));
         unread.map(|(key, _)| self.path(key)).collect()
     }
 
@@ -171,7 +173,8 @@ pub(crate) fn wrong(path: &str, expected: &str, found: &Json) -> Refusal {
 /// A whole number, also one written as 3.0.
 pub(crate) fn as_integer(value: &Json) -> Option<i128> {
     let Json::Number(number) = value else { return None };
-    let whole = |number: f64| (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i128);
+    let whole =
+        |number: f64| (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i128);
     number
         .as_i64()
         .map(i128::from)
@@ -229,7 +232,12 @@ mod tests {
             "`a.n` must be a number, not `\"x\"`",
         );
         check(inner.text("t").unwrap_err(), 400, "a.t", "`a.t` must be a string, not `3`");
-        check(inner.count("big", 1..=4).unwrap_err(), 422, "a.big", "`a.big` must be from 1 to 4, not 9");
+        check(
+            inner.count("big", 1..=4).unwrap_err(),
+            422,
+            "a.big",
+            "`a.big` must be from 1 to 4, not 9",
+        );
         check(
             inner.word("w", &["yes"]).unwrap_err(),
             400,
@@ -237,12 +245,7 @@ mod tests {
             "`a.w` must be one of `yes`, not `\"no\"`",
         );
         check(fields.object("b").err().unwrap(), 400, "b", "`b` must be an object, not `5`");
-        check(
-            fields.needed_text("c").unwrap_err(),
-            400,
-            "c",
-            "`c` is missing, expected a string",
-        );
+        check(fields.needed_text("c").unwrap_err(), 400, "c", "`c` is missing, expected a string");
         let list = json("[1, 2]");
         let refusal = Fields::of("", &list).err().unwrap();
         assert_eq!(refusal.message, "the body must be an object, not a list of 2");

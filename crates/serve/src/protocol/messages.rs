@@ -144,7 +144,12 @@ fn refuse_function_call(fields: &Fields) -> Result<(), Refusal> {
     }
 }
 
-fn check_prefix(fields: &Fields, message: &Message, is_last: bool, beta: bool) -> Result<(), Refusal> {
+fn check_prefix(
+    fields: &Fields,
+    message: &Message,
+    is_last: bool,
+    beta: bool,
+) -> Result<(), Refusal> {
     let path = fields.path("prefix");
     if !is_last || message.role != Role::Assistant {
         let text = format!("`{path}` is allowed only in the last message, of role `assistant`");

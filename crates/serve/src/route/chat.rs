@@ -31,7 +31,12 @@ pub(crate) async fn chat_beta(
     respond(&app, caller, &body, true).await
 }
 
-async fn respond(app: &Shared, caller: Caller, body: &Json, beta: bool) -> Result<Response, Refusal> {
+async fn respond(
+    app: &Shared,
+    caller: Caller,
+    body: &Json,
+    beta: bool,
+) -> Result<Response, Refusal> {
     let request = chat_request::read(&app.served, body, beta)?;
     let answers = answer::ask(app, caller, request.ask.clone())?;
     let keep_alive = app.settings.keep_alive;

@@ -69,7 +69,10 @@ fn text_ids(app: &Shared, fields: &Fields) -> Result<Vec<u32>, Refusal> {
     }
     let [text] = texts[..] else {
         let expected = "exactly one of `content`, `prompt`, `text` and `messages`";
-        return Err(Refusal::invalid("content", format!("{expected} is needed, not {}", texts.len())));
+        return Err(Refusal::invalid(
+            "content",
+            format!("{expected} is needed, not {}", texts.len()),
+        ));
     };
     let add_special = fields.flag("add_special")?.or(fields.flag("add_special_tokens")?);
     let parse_special = fields.flag("parse_special")?.unwrap_or(true);

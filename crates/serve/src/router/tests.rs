@@ -76,7 +76,8 @@ fn the_log_tells_of_requests_and_not_of_prompts_unless_asked() {
         });
         let app = stage.app();
         run(async {
-            let body = json!({"model": "tiny", "messages": [{"role": "user", "content": "my secret"}]});
+            let body =
+                json!({"model": "tiny", "messages": [{"role": "user", "content": "my secret"}]});
             post(&app, "/v1/chat/completions", body).await;
             post_text(&app, "/v1/chat/completions?a=%0Ab", "my secret").await;
         });

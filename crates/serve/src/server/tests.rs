@@ -137,7 +137,9 @@ fn too_many_connections_are_told_to_come_back() {
     let said = running.exchange(&get("localhost"));
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("too many connections"), "{said}");
     drop(first);
-    until("there is room again", || running.exchange(&get("localhost")).starts_with("HTTP/1.1 200"));
+    until("there is room again", || {
+        running.exchange(&get("localhost")).starts_with("HTTP/1.1 200")
+    });
 }
 
 #[test]

@@ -36,7 +36,8 @@ fn text_goes_on_in_the_shape_of_openai() {
 fn a_model_without_a_template_goes_on_with_text() {
     run(async {
         let app = Stage::new().format(None).answers(&["x"]).app();
-        for path in ["/completions", "/v1/completions", "/beta/completions", "/beta/v1/completions"] {
+        for path in ["/completions", "/v1/completions", "/beta/completions", "/beta/v1/completions"]
+        {
             let said = post(&app, path, body(json!({}))).await;
             assert_eq!(said.json()["choices"][0]["text"], "x", "{path}");
         }
@@ -140,10 +141,8 @@ fn a_stream_ends_with_its_reason_its_usage_and_done() {
         let more = json!({"stream": true, "stream_options": {"include_usage": true}, "stop": "r"});
         let said = post(&app(&[" there"]), PATH, body(more)).await;
         let events = said.events();
-        let text: String = events
-            .iter()
-            .filter_map(|event| event["choices"][0]["text"].as_str())
-            .collect();
+        let text: String =
+            events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect();
         assert_eq!(text, " the");
         let n = events.len();
         assert_eq!(events[n - 2]["choices"][0]["finish_reason"], "stop");

@@ -126,7 +126,8 @@ fn a_choice_of_no_tool_leaves_the_tools_out_of_the_prompt() {
     run(async {
         let with = prompt(ChatFormat::V3, json!({"tools": weather()})).await;
         assert!(with.contains("get_weather"), "{with}");
-        let without = prompt(ChatFormat::V3, json!({"tools": weather(), "tool_choice": "none"})).await;
+        let without =
+            prompt(ChatFormat::V3, json!({"tools": weather(), "tool_choice": "none"})).await;
         assert!(!without.contains("get_weather"), "{without}");
     });
 }
@@ -138,7 +139,8 @@ fn results_of_tools_are_laid_out() {
             {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function",
                 "function": {"name": "get_weather", "arguments": "{\"city\":\"Paris\"}"}}]},
             {"role": "tool", "tool_call_id": "c1", "content": "sunny"}]);
-        let prompt = prompt(ChatFormat::V3, json!({"messages": messages, "tools": weather()})).await;
+        let prompt =
+            prompt(ChatFormat::V3, json!({"messages": messages, "tools": weather()})).await;
         assert!(prompt.contains("<｜tool▁output▁begin｜>sunny<｜tool▁output▁end｜>"), "{prompt}");
     });
 }

@@ -93,7 +93,10 @@ fn messages_are_refused_by_their_place() {
             json!([user, {"role": "assistant", "tool_calls": [{"function": {}}]}]),
             "messages[1].tool_calls[0].id",
         ),
-        (json!([user, {"role": "assistant", "content": "He", "prefix": true}]), "messages[1].prefix"),
+        (
+            json!([user, {"role": "assistant", "content": "He", "prefix": true}]),
+            "messages[1].prefix",
+        ),
     ];
     for (messages, param) in cases {
         let got = refused(json!({"messages": messages}));
@@ -110,10 +113,12 @@ fn a_prefix_is_the_last_message_of_the_assistant_and_beta() {
         );
         let said = post(&app(&["x"]), PATH, body(json!({"messages": [user, begun]}))).await;
         assert!(said.error().2.contains("/beta/chat/completions"), "{}", said.text());
-        for messages in [json!([begun, user]), json!([{"role": "user", "content": "x", "prefix": true}])]
+        for messages in
+            [json!([begun, user]), json!([{"role": "user", "content": "x", "prefix": true}])]
         {
             let said =
-                post(&app(&["x"]), "/beta/chat/completions", body(json!({"messages": messages}))).await;
+                post(&app(&["x"]), "/beta/chat/completions", body(json!({"messages": messages})))
+                    .await;
             assert_eq!(said.error().1.unwrap(), "messages[0].prefix");
         }
     });
@@ -129,7 +134,10 @@ fn tools_are_refused_by_their_place() {
         (json!({"tools": tool(json!({}))}), "tools[0].function.name"),
         (json!({"tools": tool(json!({"name": "a b"}))}), "tools[0].function.name"),
         (json!({"tools": tool(json!({"name": "x".repeat(65)}))}), "tools[0].function.name"),
-        (json!({"tools": tool(json!({"name": "f", "parameters": []}))}), "tools[0].function.parameters"),
+        (
+            json!({"tools": tool(json!({"name": "f", "parameters": []}))}),
+            "tools[0].function.parameters",
+        ),
         (
             json!({"tools": [{"type": "function", "function": {"name": "f"}},
                 {"type": "function", "function": {"name": "f"}}]}),
