@@ -82,7 +82,7 @@ impl sse::Collector for Whole {
     }
 
     fn body(self) -> Value {
-        let choice = |(index, (text, tokens, finish)): (usize, (String, Vec<Scored>, _))| {
+        let choice = |(index, (text, tokens, finish)): (usize, (String, Vec<Scored>, Option<FinishReason>))| {
             let logprobs = match self.head.logprobs {
                 true => scores::completion(&tokens, &mut 0),
                 false => Value::Null,

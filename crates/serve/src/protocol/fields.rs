@@ -5,6 +5,7 @@
 //! a field that is not there.
 
 use crate::refusal::Refusal;
+use axum::http::StatusCode;
 use fathom_text::chat::Json;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -92,6 +93,11 @@ impl<'a> Fields<'a> {
         let Some(number) = self.integer(name)? else { return Ok(None) };
         match usize::try_from(number).ok().filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
+            None if *range.end() == usize::MAX => {
+                let (path, least) = (self.path(name), range.start());
+                let message = format!("`{path}` must be at least {least}, not {number}");
+                Err(Refusal::out_of_range(path, message))
+            }
             None => Err(self.outside(name, &range, number)),
         }
     }
@@ -122,7 +128,7 @@ impl<'a> Fields<'a> {
     ) -> Result<Option<&'static str>, Refusal> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         match words.iter().find(|word| **word == text) {
-            Some(word) => Ok(Some(word)),
+            Some(word) => Ok(Some(*word)),
             None => {
                 let expected = format!("one of {}", quoted(words));
                 Err(self.wrong(name, &expected, &Json::String(text.to_owned())))
@@ -166,8 +172,12 @@ impl<'a> Fields<'a> {
 
 /// 400 for a value of the wrong type at `path`.
 pub(crate) fn wrong(path: &str, expected: &str, found: &Json) -> Refusal {
-    let name = if path.is_empty() { "the body".to_owned() } else { format!("`{path}`") };
-    Refusal::invalid(path, format!("{name} must be {expected}, not {}", shown(found)))
+    let found = shown(found);
+    if path.is_empty() {
+        let message = format!("the body must be {expected}, not {found}");
+        return Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", message);
+    }
+    Refusal::invalid(path, format!("`{path}` must be {expected}, not {found}"))
 }
 
 /// A whole number, also one written as 3.0.
@@ -210,7 +220,6 @@ fn shown(value: &Json) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::StatusCode;
 
     fn json(text: &str) -> Json {
         Json::parse(text).unwrap()

@@ -161,9 +161,39 @@ fn a_client_that_leaves_takes_its_job_back() {
     });
 }
 
-const GOLDEN_PLAIN: &str = r#""#;
-const GOLDEN_REASONING: &str = r#""#;
-const GOLDEN_CALL: &str = r#""#;
-const GOLDEN_TWO: &str = r#""#;
-const GOLDEN_SCORES: &str = r#""#;
-const GOLDEN_USAGE: &str = r#""#;
+const GOLDEN_PLAIN: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"content":" there"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+data: [DONE]
+"#;
+const GOLDEN_REASONING: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"reasoning_content":"H"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"reasoning_content":"m"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"reasoning_content":"."},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+data: [DONE]
+"#;
+const GOLDEN_CALL: &str = r#"{"error":{"message":"the prompt has 521 tokens, and prompt and answer together may have 512\nhint: shorten `messages`, or serve with a larger context","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}
+"#;
+const GOLDEN_TWO: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+{"choices":[{"index":1,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":1,"delta":{"content":"the"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":1,"delta":{"content":"re"},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":1,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+data: [DONE]
+"#;
+const GOLDEN_SCORES: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":{"content":[{"token":"Hello","logprob":-0.5,"bytes":[72,101,108,108,111],"top_logprobs":[{"token":"Hello","logprob":-0.5,"bytes":[72,101,108,108,111]}]}]},"finish_reason":null}]}
+{"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+data: [DONE]
+"#;
+const GOLDEN_USAGE: &str = r#"{"usage":null,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+{"usage":null,"choices":[{"index":0,"delta":{"content":"Hello"},"logprobs":null,"finish_reason":null}]}
+{"usage":null,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}
+{"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0},"prompt_cache_hit_tokens":0,"prompt_cache_miss_tokens":5},"choices":[]}
+data: [DONE]
+"#;
