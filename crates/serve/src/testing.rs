@@ -25,7 +25,7 @@ use tower::ServiceExt;
 /// What the model of all tests is called.
 pub(crate) const MODEL: &str = "tiny";
 /// Tokens that its context has room for.
-pub(crate) const CONTEXT: usize = 512;
+pub(crate) const CONTEXT: usize = 2048;
 
 /// A tokenizer with DeepSeek's control tokens, and bytes for all else.
 pub(crate) fn tokenizer() -> Tokenizer {

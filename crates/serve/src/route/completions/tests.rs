@@ -172,7 +172,7 @@ fn refusals_name_the_field() {
         (json!({"max_tokens": 0}), 400, "max_tokens"),
         (json!({"max_tokens": "many"}), 400, "max_tokens"),
         (json!({"model": "davinci"}), 404, "model"),
-        (json!({"prompt": "1 ".repeat(600)}), 400, "prompt"),
+        (json!({"prompt": "1 ".repeat(1500)}), 400, "prompt"),
     ];
     for (more, status, param) in cases {
         run(async {

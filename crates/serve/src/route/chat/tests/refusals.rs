@@ -227,12 +227,12 @@ fn a_body_that_is_too_large_is_413() {
 #[test]
 fn a_prompt_beyond_the_context_is_refused_with_both_counts() {
     run(async {
-        let long = json!({"messages": [{"role": "user", "content": "1 ".repeat(600)}]});
+        let long = json!({"messages": [{"role": "user", "content": "1 ".repeat(1500)}]});
         let said = post(&app(&["x"]), PATH, body(long)).await;
         let (status, param, message) = said.error();
         assert_eq!((status, param.as_deref()), (400, Some("messages")));
         assert_eq!(said.json()["error"]["code"], "context_length_exceeded");
-        assert!(message.contains("tokens") && message.contains("512"), "{message}");
+        assert!(message.contains("tokens") && message.contains("2048"), "{message}");
     });
 }
 
