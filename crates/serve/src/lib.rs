@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod app;
 pub mod ask;
+pub mod block_files;
 pub mod caller;
 mod host_names;
 mod origins;
