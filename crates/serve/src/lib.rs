@@ -6,5 +6,6 @@
 pub mod answer;
 pub mod ask;
 pub mod caller;
+pub mod grammar;
 pub mod refusal;
 pub mod served;
