@@ -24,7 +24,9 @@ impl Search<'_> {
     fn descend(&mut self, schema: &Value, at: &str) -> Option<(String, String)> {
         self.n_left = self.n_left.checked_sub(1)?;
         let error = self.failure(schema)?;
-        for (child, path) in children(schema, at) {
+        // `false` has no grammar and yet its place, such as in `additionalProperties`.
+        let parts = children(schema, at).into_iter().filter(|(child, _)| child.is_object());
+        for (child, path) in parts {
             if let Some(found) = self.descend(child, &path) {
                 return Some(found);
             }

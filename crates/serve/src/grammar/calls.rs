@@ -4,7 +4,7 @@
 //! written. What does not begin like a call is given back as text.
 
 use super::style::{JSON_CALL_BEGIN, JSON_CALL_END};
-use fathom_text::reply::tool_calls::CallEvent;
+use fathom_text::reply::CallEvent;
 use serde_json::Value;
 
 /// Names under which models give the arguments.
@@ -176,7 +176,8 @@ impl JsonCalls {
         if JSON_CALL_END.starts_with(body) && !ended {
             return false;
         }
-        self.held = if ended && JSON_CALL_END.starts_with(body) { String::new() } else { body.to_owned() };
+        self.held =
+            if ended && JSON_CALL_END.starts_with(body) { String::new() } else { body.to_owned() };
         self.state = State::AfterCall;
         true
     }

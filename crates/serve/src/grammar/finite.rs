@@ -52,7 +52,8 @@ impl Search<'_> {
             }
         }
         let n_endless = list("allOf").iter().filter(|part| !self.ends(part)).count();
-        n_endless == 0 && (!must_be(schema, "object") || self.object_ends(schema))
+        n_endless == 0
+            && (!must_be(schema, "object") || self.object_ends(schema))
             && (!must_be(schema, "array") || self.array_ends(schema))
     }
 

@@ -58,8 +58,7 @@ impl Grammars {
         stop_ids: &[u32],
     ) -> Result<Grammars, GrammarError> {
         let tokens = Arc::new(Tokens::of(tokenizer, vocab_limit, stop_ids)?);
-        let signs =
-            [TOOL_CALLS_BEGIN, TOOL_CALLS_END, TOOL_CALL_BEGIN, TOOL_CALL_END, TOOL_SEP];
+        let signs = [TOOL_CALLS_BEGIN, TOOL_CALLS_END, TOOL_CALL_BEGIN, TOOL_CALL_END, TOOL_SEP];
         let id = |sign: &str| tokenizer.token_id(sign).filter(|id| (*id as usize) < vocab_limit);
         let ids = signs.iter().map(|sign| (*sign, id(sign))).collect();
         Ok(Grammars { tokens, ids, factory: OnceLock::new() })
@@ -91,7 +90,9 @@ impl Grammars {
             id_of: &id_of,
         };
         let matcher = match layout.grammar() {
-            Some(grammar) => Some(self.matcher(grammar).map_err(|e| self.blamed(wanted, &tools, e))?),
+            Some(grammar) => {
+                Some(self.matcher(grammar).map_err(|e| self.blamed(wanted, &tools, e))?)
+            }
             None => None,
         };
         let effect = if forbids_calls { Effect::Forbidden } else { Effect::Opens };
@@ -131,8 +132,8 @@ impl Grammars {
 
     fn factory(&self) -> Result<&ParserFactory, String> {
         let factory = self.factory.get_or_init(|| {
-            let mut factory =
-                ParserFactory::new_simple(&self.tokens.tree()).map_err(|error| error.to_string())?;
+            let mut factory = ParserFactory::new_simple(&self.tokens.tree())
+                .map_err(|error| error.to_string())?;
             factory.quiet();
             // Errors must not carry what people wrote.
             factory.limits_mut().verbose_errors = false;
@@ -155,7 +156,9 @@ impl Grammars {
         }
         let found = schemas.iter().find_map(|(schema, at)| blame::find(schema, at));
         match found {
-            Some((at, error)) => Refusal::invalid(at, format!("no grammar for this schema: {error}")),
+            Some((at, error)) => {
+                Refusal::invalid(at, format!("no grammar for this schema: {error}"))
+            }
             None if schemas.is_empty() => Refusal::internal(format!("no grammar: {error}")),
             None => {
                 let at = schemas[0].1.clone();

@@ -17,8 +17,19 @@ const MAX_ENUM: usize = 2000;
 
 /// Keywords that say nothing about what is valid.
 const REMARKS: &[&str] = &[
-    "$schema", "$comment", "title", "description", "default", "example", "examples", "deprecated",
-    "readOnly", "writeOnly", "contentMediaType", "contentEncoding", "discriminator",
+    "$schema",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "example",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "contentMediaType",
+    "contentEncoding",
+    "discriminator",
 ];
 /// Keywords whose value is a schema.
 const ONE: &[&str] = &["additionalProperties", "additionalItems", "items"];
@@ -28,14 +39,30 @@ const LISTS: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
 const MAPS: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
 /// Keywords that are checked one by one.
 const ENFORCED: &[&str] = &[
-    "type", "enum", "const", "$ref", "required", "minProperties", "maxProperties", "minItems",
-    "maxItems", "minLength", "maxLength", "pattern", "format", "minimum", "maximum",
-    "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "$id",
+    "type",
+    "enum",
+    "const",
+    "$ref",
+    "required",
+    "minProperties",
+    "maxProperties",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "uniqueItems",
+    "$id",
 ];
 const TYPES: &[&str] = &["null", "boolean", "number", "integer", "string", "array", "object"];
-const FORMATS: &[&str] = &[
-    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
-];
+const FORMATS: &[&str] =
+    &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
 /// Whether the schema of `response_format` can be enforced. Errors: 400 with the path of what
 /// cannot.
@@ -205,7 +232,9 @@ impl Check<'_> {
             "const" => Ok(()),
             "$ref" => self.reference(value, &path()),
             // Inside a schema it would change what references mean.
-            "$id" if self.root.as_object().is_some_and(|root| std::ptr::eq(root, entries)) => Ok(()),
+            "$id" if self.root.as_object().is_some_and(|root| std::ptr::eq(root, entries)) => {
+                Ok(())
+            }
             "$id" => Err(unsupported(&path(), key)),
             "required" => check_names(value, &path()),
             "pattern" => check_pattern(value, &path()),

@@ -27,8 +27,7 @@ impl CallStyle {
     /// them.
     pub fn of(renderer: &ChatRenderer, tokenizer: &Tokenizer) -> CallStyle {
         let template = &renderer.file().text;
-        let tokens =
-            [TOOL_CALLS_BEGIN, TOOL_CALL_BEGIN, TOOL_SEP, TOOL_CALL_END, TOOL_CALLS_END];
+        let tokens = [TOOL_CALLS_BEGIN, TOOL_CALL_BEGIN, TOOL_SEP, TOOL_CALL_END, TOOL_CALLS_END];
         let has = |token: &&str| tokenizer.token_id(token).is_some() && template.contains(*token);
         match tokens.iter().all(has) {
             true if template.contains("```json") => CallStyle::V3,

@@ -47,8 +47,8 @@ impl Watch {
         let is_on_its_way = |marker: &Marker| overlap(&self.tail, marker.text.as_bytes()) > 0;
         if self.markers.iter().any(is_on_its_way) {
             let closers = self.tokens.closers.iter();
-            let wrong = closers
-                .filter(|id| breaks(&self.markers, &self.tail, self.tokens.bytes(**id)));
+            let wrong =
+                closers.filter(|id| breaks(&self.markers, &self.tail, self.tokens.bytes(**id)));
             wrong.for_each(|id| cut(mask, *id));
         }
     }

@@ -1,7 +1,7 @@
 //! The parser of calls in JSON.
 
 use crate::grammar::JsonCalls;
-use fathom_text::reply::tool_calls::CallEvent;
+use fathom_text::reply::CallEvent;
 
 /// Events with the texts of one place joined.
 fn events<'t>(pieces: impl Iterator<Item = &'t str>) -> Vec<CallEvent> {
@@ -12,10 +12,9 @@ fn events<'t>(pieces: impl Iterator<Item = &'t str>) -> Vec<CallEvent> {
     for event in all {
         match (joined.last_mut(), &event) {
             (Some(CallEvent::Text(text)), CallEvent::Text(more)) => text.push_str(more),
-            (
-                Some(CallEvent::Arguments { text, .. }),
-                CallEvent::Arguments { text: more, .. },
-            ) => text.push_str(more),
+            (Some(CallEvent::Arguments { text, .. }), CallEvent::Arguments { text: more, .. }) => {
+                text.push_str(more)
+            }
             _ => joined.push(event),
         }
     }

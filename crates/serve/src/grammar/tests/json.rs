@@ -14,7 +14,8 @@ fn random_json_objects_are_read_by_serde() {
     for tokenizer in [&*TOKENIZER, &*PLAIN] {
         let grammars = grammars(tokenizer);
         for text in walks(tokenizer, &grammars, &json_object(), 60) {
-            let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+            let value: Value =
+                serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
             assert!(value.is_object(), "{text}");
         }
     }
@@ -56,8 +57,16 @@ fn white_space_comes_to_an_end() {
 fn what_is_not_json_cannot_be_said() {
     let grammars = grammars(&TOKENIZER);
     for (before, wrong) in [
-        ("", "["), ("", "Sure"), ("{", "a"), ("{\"a\":", "}"), ("{\"a\":1", "1e"), ("{\"a\":0", "0"),
-        ("{\"a\":\"\\", "x"), ("{\"a\":\"", "\n"), ("{\"a\":-", "-"), ("{\"a\":1", "\"b\""),
+        ("", "["),
+        ("", "Sure"),
+        ("{", "a"),
+        ("{\"a\":", "}"),
+        ("{\"a\":1", "1e"),
+        ("{\"a\":0", "0"),
+        ("{\"a\":\"\\", "x"),
+        ("{\"a\":\"", "\n"),
+        ("{\"a\":-", "-"),
+        ("{\"a\":1", "\"b\""),
     ] {
         let constraint = json_object().constraint(&grammars).unwrap().unwrap();
         let mut walk = Walk::new(&TOKENIZER, constraint, 0);

@@ -25,8 +25,15 @@ use std::sync::LazyLock;
 /// A vocabulary in which tokens cross the borders of JSON's parts.
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let signs = [
-        USER, ASSISTANT, THINK, END_THINK, TOOL_CALLS_BEGIN, TOOL_CALLS_END, TOOL_CALL_BEGIN,
-        TOOL_CALL_END, TOOL_SEP,
+        USER,
+        ASSISTANT,
+        THINK,
+        END_THINK,
+        TOOL_CALLS_BEGIN,
+        TOOL_CALLS_END,
+        TOOL_CALL_BEGIN,
+        TOOL_CALL_END,
+        TOOL_SEP,
     ];
     trained(&signs)
 });

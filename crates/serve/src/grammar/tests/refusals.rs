@@ -63,11 +63,23 @@ fn contradictions_are_found_where_they_are() {
                "required": ["a", "b"], "additionalProperties": false})
     };
     check("properties.a", object(json!({"type": "integer", "minimum": 5, "maximum": 4})));
-    check("properties.a", object(json!({"type": "integer", "minimum": 1, "maximum": 4, "multipleOf": 5})));
+    check(
+        "properties.a",
+        object(json!({"type": "integer", "minimum": 1, "maximum": 4, "multipleOf": 5})),
+    );
     check("properties.a", object(json!({"type": "string", "minLength": 3, "maxLength": 2})));
-    check("properties.a", object(json!({"type": "array", "minItems": 3, "maxItems": 2, "items": {"type": "null"}})));
-    check("properties.a", object(json!({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 5}]})));
-    check("properties.a", object(json!({"type": "object", "required": ["x"], "additionalProperties": false})));
+    check(
+        "properties.a",
+        object(json!({"type": "array", "minItems": 3, "maxItems": 2, "items": {"type": "null"}})),
+    );
+    check(
+        "properties.a",
+        object(json!({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 5}]})),
+    );
+    check(
+        "properties.a",
+        object(json!({"type": "object", "required": ["x"], "additionalProperties": false})),
+    );
     check("properties.a", object(json!({"allOf": [{"type": "string"}, {"type": "integer"}]})));
 }
 
@@ -93,7 +105,9 @@ fn large_and_deep_schemas_are_refused_without_harm() {
     assert!(refused(json!({"type": "object", "properties": wide})).1.contains("more than"));
     // A chain of references as long as may be, which the compiler follows by recursion.
     let chain: serde_json::Map<String, Value> = (0..1900)
-        .map(|n| (format!("d{n}"), json!({"anyOf": [{"$ref": format!("#/$defs/d{}", (n + 1) % 1900)}]})))
+        .map(|n| {
+            (format!("d{n}"), json!({"anyOf": [{"$ref": format!("#/$defs/d{}", (n + 1) % 1900)}]}))
+        })
         .collect();
     assert!(!refused(json!({"$defs": chain, "$ref": "#/$defs/d0"})).1.is_empty());
     let chain: serde_json::Map<String, Value> = (0..900)
@@ -121,7 +135,8 @@ fn strict_tools_must_be_closed() {
         "properties.a.not",
     );
     check_strict_tool(None, "").unwrap();
-    let closed = r#"{"type":"object","properties":{"a":{}},"required":["a"],"additionalProperties":false}"#;
+    let closed =
+        r#"{"type":"object","properties":{"a":{}},"required":["a"],"additionalProperties":false}"#;
     check_strict_tool(Some(&tool(closed)), "").unwrap();
 }
 

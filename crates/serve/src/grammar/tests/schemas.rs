@@ -26,8 +26,10 @@ fn table() -> Vec<Value> {
         json!({"enum": ["red", "grün", 3, null, {"a": [1]}]}),
         json!({"const": {"x": "y"}}),
         json!({"type": ["string", "null"], "maxLength": 4}),
-        object(json!({"anyOf": [{"type": "integer"}, {"type": "object", "properties": {"z": {"type": "null"}},
-                      "required": ["z"], "additionalProperties": false}]})),
+        object(
+            json!({"anyOf": [{"type": "integer"}, {"type": "object", "properties": {"z": {"type": "null"}},
+                      "required": ["z"], "additionalProperties": false}]}),
+        ),
         object(json!({"oneOf": [{"type": "integer"}, {"type": "string", "maxLength": 3}]})),
         object(json!({"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 7}]})),
         object(json!({"type": "string", "minLength": 2, "maxLength": 5})),
@@ -36,7 +38,9 @@ fn table() -> Vec<Value> {
         object(json!({"type": "number", "minimum": 0.5, "maximum": 2.25})),
         object(json!({"type": "integer", "multipleOf": 25, "minimum": 0, "maximum": 1000})),
         object(json!({"type": "number", "format": "float"})),
-        object(json!({"type": "string", "description": "text", "default": "x", "title": "T", "x-order": 1})),
+        object(
+            json!({"type": "string", "description": "text", "default": "x", "title": "T", "x-order": 1}),
+        ),
         json!({"type": "object", "additionalProperties": {"type": "integer"}}),
         json!({"type": "object", "patternProperties": {"^k[0-9]$": {"type": "integer"}}, "additionalProperties": false}),
         json!({"type": "object", "additionalProperties": {"type": "null"}, "minProperties": 1, "maxProperties": 2}),
@@ -97,7 +101,11 @@ fn check_text(schema: Value, right: &[&str], wrong: &[&str]) {
 #[test]
 fn patterns_and_formats_are_enforced() {
     let text = |key: &str, value: &str| json!({"type": "string", key: value});
-    check_text(text("pattern", "^[a-f]{2}-\\d+$"), &["\"ab-1\"", "\"ff-042\""], &["\"ab\"", "\"xy-1\"", "\"ab-1 \""]);
+    check_text(
+        text("pattern", "^[a-f]{2}-\\d+$"),
+        &["\"ab-1\"", "\"ff-042\""],
+        &["\"ab\"", "\"xy-1\"", "\"ab-1 \""],
+    );
     check_text(text("pattern", "b+"), &["\"abc\"", "\"bb\""], &["\"ac\"", "\"\""]);
     check_text(text("format", "email"), &["\"a.b@example.org\""], &["\"a.b\"", "\"@x\""]);
     check_text(text("format", "hostname"), &["\"a-b.example\""], &["\"-a\"", "\"a b\""]);
@@ -110,15 +118,27 @@ fn patterns_and_formats_are_enforced() {
     );
     check_text(text("format", "date"), &["\"2024-02-29\""], &["\"2024-13-01\"", "\"24-01-01\""]);
     check_text(text("format", "time"), &["\"23:59:59Z\""], &["\"24:00:00Z\"", "\"12:00\""]);
-    check_text(text("format", "date-time"), &["\"2024-01-01T00:00:00+02:00\""], &["\"2024-01-01\""]);
+    check_text(
+        text("format", "date-time"),
+        &["\"2024-01-01T00:00:00+02:00\""],
+        &["\"2024-01-01\""],
+    );
     check_text(text("format", "duration"), &["\"P1DT2H\"", "\"PT5M\""], &["\"1D\"", "\"P\""]);
     check_text(text("format", "uri"), &["\"https://example.org/a?b#c\""], &["\"example\""]);
 }
 
 #[test]
 fn numbers_keep_their_bounds() {
-    check_text(json!({"type": "integer", "minimum": -3, "maximum": 12}), &["-3", "0", "12"], &["-4", "13", "1.5", "01"]);
-    check_text(json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1.5}), &["0.1", "1", "1.5"], &["0", "1.51", "-1"]);
+    check_text(
+        json!({"type": "integer", "minimum": -3, "maximum": 12}),
+        &["-3", "0", "12"],
+        &["-4", "13", "1.5", "01"],
+    );
+    check_text(
+        json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1.5}),
+        &["0.1", "1", "1.5"],
+        &["0", "1.51", "-1"],
+    );
     check_text(json!({"type": "integer", "multipleOf": 7}), &["0", "14", "-21"], &["1", "13"]);
     check_text(json!({"type": "number", "multipleOf": 0.5}), &["1.5", "2"], &["1.2"]);
 }
@@ -127,7 +147,11 @@ fn numbers_keep_their_bounds() {
 fn the_schema_says_the_order_of_members() {
     let schema = json!({"type": "object", "properties": {"z": {"type": "null"}, "a": {"type": "null"}},
                         "required": ["z", "a"], "additionalProperties": false});
-    check_text(schema, &["{\"z\":null,\"a\":null}", "{\n  \"z\": null,\n  \"a\": null\n}"], &["{\"a\":null,\"z\":null}"]);
+    check_text(
+        schema,
+        &["{\"z\":null,\"a\":null}", "{\n  \"z\": null,\n  \"a\": null\n}"],
+        &["{\"a\":null,\"z\":null}"],
+    );
 }
 
 /// The vocabulary of DeepSeek's releases, if it lies beside the project.
@@ -190,7 +214,8 @@ fn cost_of_masks() {
         let shown: String = schema.to_string().chars().take(60).collect();
         println!(
             "compiled {compiled:6.1} ms; {n:3} masks: mean {mean:6.0}, median {:6.0}, most {:6.0} us  {shown}",
-            took[n / 2], took[n - 1],
+            took[n / 2],
+            took[n - 1],
         );
     }
 }

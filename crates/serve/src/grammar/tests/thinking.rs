@@ -47,8 +47,9 @@ fn a_marker_in_pieces_ends_the_thinking_too() {
 
 #[test]
 fn no_token_may_end_the_thinking_and_go_on_with_text() {
-    let crossing = (0..PLAIN.vocab_size() as u32)
-        .filter(|id| PLAIN.token_text(*id).is_some_and(|text| text.contains('>') && !text.ends_with('>')));
+    let crossing = (0..PLAIN.vocab_size() as u32).filter(|id| {
+        PLAIN.token_text(*id).is_some_and(|text| text.contains('>') && !text.ends_with('>'))
+    });
     let crossing: Vec<u32> = crossing.collect();
     thinking(&PLAIN, |walk| {
         walk.say("so");

@@ -3,7 +3,7 @@
 use super::{CallStyle, PLAIN, TOKENIZER, time};
 use crate::grammar::told;
 use fathom_text::chat::{Options, TemplateFile};
-use fathom_text::{ChatFormat, ChatRenderer, Conversation, Message, Role, ToolCall, Tokenizer};
+use fathom_text::{ChatFormat, ChatRenderer, Conversation, Message, Role, Tokenizer, ToolCall};
 
 fn conversation() -> Conversation {
     let mut call = Message::assistant("");
@@ -12,8 +12,13 @@ fn conversation() -> Conversation {
         name: "get_time".into(),
         arguments: "{\"a\": 1}".into(),
     });
-    let messages =
-        vec![Message::user("When?"), call, Message::tool("noon"), Message::tool("one"), Message::user("So?")];
+    let messages = vec![
+        Message::user("When?"),
+        call,
+        Message::tool("noon"),
+        Message::tool("one"),
+        Message::user("So?"),
+    ];
     Conversation { messages, tools: vec![time()] }
 }
 
@@ -32,10 +37,14 @@ fn prompt_by(renderer: &ChatRenderer, tokenizer: &Tokenizer) -> (CallStyle, Stri
 
 #[test]
 fn templates_that_declare_tools_are_left_alone() {
-    for (format, expected) in [(ChatFormat::V3, CallStyle::V3), (ChatFormat::R1, CallStyle::V3), (ChatFormat::V31, CallStyle::V31)] {
+    for (format, expected) in [
+        (ChatFormat::V3, CallStyle::V3),
+        (ChatFormat::R1, CallStyle::V3),
+        (ChatFormat::V31, CallStyle::V31),
+    ] {
         let (style, text) = prompt(format, &TOKENIZER);
         assert_eq!(style, expected);
-        assert_eq!(text.matches("get_time").count() >= 2, true, "{text}");
+        assert!(text.matches("get_time").count() >= 2, "{text}");
         assert!(!text.contains("<tool_call>"), "{text}");
     }
 }
@@ -43,15 +52,19 @@ fn templates_that_declare_tools_are_left_alone() {
 #[test]
 fn models_without_tool_tokens_read_and_write_calls_as_text() {
     for (format, tokenizer) in [
-        (ChatFormat::R1, &*PLAIN), (ChatFormat::V3, &*PLAIN), (ChatFormat::V2, &*TOKENIZER),
-        (ChatFormat::Llm, &*TOKENIZER), (ChatFormat::Vl, &*TOKENIZER),
+        (ChatFormat::R1, &*PLAIN),
+        (ChatFormat::V3, &*PLAIN),
+        (ChatFormat::V2, &*TOKENIZER),
+        (ChatFormat::Llm, &*TOKENIZER),
+        (ChatFormat::Vl, &*TOKENIZER),
     ] {
         let (style, text) = prompt(format, tokenizer);
         assert_eq!(style, CallStyle::Json, "{format:?}");
         assert!(text.contains("<tools>\n{\"type\":\"function\""), "{text}");
         let call = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {\"a\": 1}}\n</tool_call>";
         assert!(text.contains(call), "{text}");
-        let results = "<tool_response>\nnoon\n</tool_response>\n<tool_response>\none\n</tool_response>";
+        let results =
+            "<tool_response>\nnoon\n</tool_response>\n<tool_response>\none\n</tool_response>";
         assert!(text.contains(results), "{text}");
     }
 }
@@ -64,7 +77,9 @@ fn templates_that_only_write_calls_get_a_declaration() {
     let renderer = ChatRenderer::new(file, &TOKENIZER).unwrap();
     let (style, by_us) = prompt_by(&renderer, &TOKENIZER);
     assert_eq!(style, CallStyle::V3);
-    assert!(by_us.contains("## Tools\n\n### Function\n\nYou have the following functions available:"));
+    assert!(
+        by_us.contains("## Tools\n\n### Function\n\nYou have the following functions available:")
+    );
     assert!(by_us.contains("- `get_time`:\n```json\n{\n"), "{by_us}");
 }
 

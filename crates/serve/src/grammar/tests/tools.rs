@@ -1,12 +1,12 @@
 //! Calls of tools in every style.
 
-use super::walk::{Walk, walks};
 use super::valid::is_valid;
+use super::walk::{Walk, walks};
 use super::{
-    Case, CallStyle, Format, PLAIN, TOKENIZER, Tokenizer, ToolChoice, grammars, time, weather,
+    CallStyle, Case, Format, PLAIN, TOKENIZER, Tokenizer, ToolChoice, grammars, time, weather,
 };
 use crate::grammar::JsonCalls;
-use fathom_text::reply::tool_calls::{CallEvent, ToolCallParser};
+use fathom_text::reply::{CallEvent, ToolCallParser};
 use fathom_text::special::{EOS, TOOL_CALL_BEGIN, TOOL_CALLS_BEGIN, TOOL_SEP};
 use serde_json::{Value, json};
 
@@ -136,7 +136,9 @@ fn calls_in_json_begin_by_themselves_too() {
         let mut walk = Walk::new(tokenizer, constraint, 3);
         walk.say("the <tool_call>");
         assert!(!walk.may_say(EOS) && !walk.may_say("the"));
-        walk.say("\n{\"name\": \"get_time\", \"arguments\": {\"a\": \"</tool_call>\"}}\n</tool_call>");
+        walk.say(
+            "\n{\"name\": \"get_time\", \"arguments\": {\"a\": \"</tool_call>\"}}\n</tool_call>",
+        );
         assert!(walk.may_say(EOS) && !walk.may_say("the"));
         let (content, calls) = parsed(call_style, &walk.text());
         assert_eq!(content, "the ");
@@ -176,7 +178,8 @@ fn no_call_begins_where_none_is_wanted() {
 
 #[test]
 fn an_answer_in_json_may_be_a_call_instead() {
-    let format = Format::JsonSchema(json!({"type": "object", "properties": {"n": {"type": "integer"}},
+    let format =
+        Format::JsonSchema(json!({"type": "object", "properties": {"n": {"type": "integer"}},
         "required": ["n"], "additionalProperties": false}));
     let case = Case { format, tools: vec![time()], call_style: CallStyle::V31, ..Case::default() };
     let grammars = grammars(&TOKENIZER);

@@ -62,7 +62,8 @@ fn keyword(root: &Value, schema: &Value, key: &str, wanted: &Value, value: &Valu
             known.all(|(schema, value)| is_valid(root, schema, value))
         }),
         "additionalProperties" => value.as_object().is_none_or(|object| {
-            let known = |name: &String| schema.get("properties").is_some_and(|p| p.get(name).is_some());
+            let known =
+                |name: &String| schema.get("properties").is_some_and(|p| p.get(name).is_some());
             let mut others = object.iter().filter(|(name, _)| !known(name));
             schema.get("patternProperties").is_some()
                 || others.all(|(_, value)| is_valid(root, wanted, value))

@@ -93,7 +93,12 @@ impl<'a> Walk<'a> {
 }
 
 /// What a case gives for each of some seeds.
-pub(super) fn walks(tokenizer: &Tokenizer, grammars: &Grammars, case: &Case, n: u64) -> Vec<String> {
+pub(super) fn walks(
+    tokenizer: &Tokenizer,
+    grammars: &Grammars,
+    case: &Case,
+    n: u64,
+) -> Vec<String> {
     let walk = |seed| {
         let constraint = case.constraint(grammars).unwrap().expect("a constraint");
         Walk::new(tokenizer, constraint, seed).finish()
