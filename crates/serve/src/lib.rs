@@ -8,5 +8,6 @@ pub mod ask;
 pub mod block_files;
 pub mod caller;
 pub mod grammar;
+pub mod page;
 pub mod refusal;
 pub mod served;
