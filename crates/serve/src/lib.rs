@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod anthropic;
 pub mod app;
 pub mod ask;
 pub mod block_files;
 pub mod caller;
+pub mod grammar;
 mod host_names;
 mod origins;
+pub mod page;
 mod protocol;
 pub mod refusal;
 mod route;
@@ -23,4 +26,4 @@ mod stand_in;
 mod testing;
 mod unique;
 
-pub use stand_in::{auth, grammar, metrics, store};
+pub use stand_in::{auth, metrics, store};

@@ -1,16 +1,16 @@
 //! Which path leads where, and what all requests pass on their way.
 //!
-//! From the outside in: the log and the metrics, heads that keep browsers careful, pages of other
-//! origins, keys, the route. A path that is not there and a method that it does not have are
+//! From the outside in: the log and the metrics, heads that keep browsers careful, the shape of the
+//! protocol, pages of other origins, keys, the route. A path that is not there and a method that it does not have are
 //! answered in OpenAI's shape.
 
 use crate::app::{App, Shared};
 use crate::route::{chat, completions, health, models, tokens, unknown};
-use crate::{auth, origins};
+use crate::{anthropic, auth, origins, page};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use std::time::Instant;
@@ -26,6 +26,7 @@ pub fn router(app: Shared) -> Router {
         // Bodies have their own limit, which refuses in OpenAI's shape.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(app.clone(), origins::check))
+        .layer(from_fn(anthropic::in_shape))
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
@@ -47,12 +48,15 @@ fn guarded_routes() -> Router<Shared> {
             .route(&format!("{base}/models"), get(models::models))
             .route(&format!("{base}/models/{{*name}}"), get(models::model));
     }
-    routes.route("/tokenize", post(tokens::tokenize)).route("/detokenize", post(tokens::detokenize))
+    routes
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .merge(anthropic::routes())
 }
 
 /// Routes for everybody.
 fn open_routes() -> Router<Shared> {
-    Router::new().route("/health", get(health::health))
+    Router::new().route("/health", get(health::health)).merge(page::routes())
 }
 
 /// Measures a request, logs it, and adds what every response carries.

@@ -39,6 +39,11 @@ pub(crate) trait Collector: Send + 'static {
 
     /// The body of complete answers.
     fn body(self) -> Value;
+
+    /// The body of a failure whose head, of status 200, is sent already.
+    fn refused(refusal: &Refusal) -> Value {
+        refusal.body()
+    }
 }
 
 /// Writes an event of JSON.
@@ -120,7 +125,7 @@ pub(crate) async fn whole<C: Collector>(
                 let (text, rest) = match timeout(keep_alive, &mut gathering).await {
                     Err(_) => ("\n".to_owned(), Some(gathering)),
                     Ok(Ok(body)) => (body.to_string(), None),
-                    Ok(Err(refusal)) => (refusal.body().to_string(), None),
+                    Ok(Err(refusal)) => (C::refused(&refusal).to_string(), None),
                 };
                 Some((Ok::<_, Infallible>(Bytes::from(text)), rest))
             });

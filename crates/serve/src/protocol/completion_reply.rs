@@ -82,7 +82,10 @@ impl sse::Collector for Whole {
     }
 
     fn body(self) -> Value {
-        let choice = |(index, (text, tokens, finish)): (usize, (String, Vec<Scored>, Option<FinishReason>))| {
+        let choice = |(index, (text, tokens, finish)): (
+            usize,
+            (String, Vec<Scored>, Option<FinishReason>),
+        )| {
             let logprobs = match self.head.logprobs {
                 true => scores::completion(&tokens, &mut 0),
                 false => Value::Null,
