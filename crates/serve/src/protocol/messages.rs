@@ -200,7 +200,8 @@ fn forget_earlier_thinking(messages: &mut [Message], prefix: bool) {
     for (at, message) in messages.iter_mut().enumerate() {
         let begins_answer = prefix && at + 1 == n_messages;
         let in_this_turn = last_question.is_some_and(|question| at > question);
-        if !begins_answer && !(in_this_turn && !message.tool_calls.is_empty()) {
+        let belongs_here = in_this_turn && !message.tool_calls.is_empty();
+        if !begins_answer && !belongs_here {
             message.reasoning_content = None;
         }
     }
