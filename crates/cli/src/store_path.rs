@@ -31,7 +31,10 @@ mod tests {
             below(data.map(Into::into), home.map(Into::into))
         };
         let home = Some(PathBuf::from("/home/ann/.local/share/fathom/serve.sqlite"));
-        assert_eq!(path(Some("/data"), Some("/home/ann")), Some("/data/fathom/serve.sqlite".into()));
+        assert_eq!(
+            path(Some("/data"), Some("/home/ann")),
+            Some("/data/fathom/serve.sqlite".into())
+        );
         assert_eq!(path(None, Some("/home/ann")), home);
         assert_eq!(path(Some(""), Some("/home/ann")), home);
         assert_eq!(path(Some("relative"), Some("/home/ann")), home);

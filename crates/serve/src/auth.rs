@@ -125,37 +125,14 @@ fn shown_keys(headers: &HeaderMap) -> Vec<&str> {
 
 /// Money before limits: waiting does not help who has none.
 fn admit(store: &Store, key: &Key) -> Result<Permit, Refusal> {
-    check_balance(key)?;
+    if let Some(balance) = &key.balance {
+        balance.check()?;
+    }
     store.admit(key).map_err(|limited| Refusal {
         retry_after_s: Some(limited.retry_after_s()),
         ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", limited.to_string())
             .code("rate_limit_exceeded")
     })
-}
-
-fn check_balance(key: &Key) -> Result<(), Refusal> {
-    match &key.balance {
-        Some(balance) if balance.total() <= crate::store::Money::ZERO => Err(out_of_funds()),
-        _ => Ok(()),
-    }
-}
-
-impl Store {
-    /// Refuses a caller whose balance is spent.
-    ///
-    /// Errors: 402, or 500 if the store cannot be read.
-    pub fn check_funds(&self, caller: Caller) -> Result<(), Refusal> {
-        match self.balance(caller).map_err(unreadable)? {
-            Some((_, balance)) if balance.total() <= crate::store::Money::ZERO => Err(out_of_funds()),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn out_of_funds() -> Refusal {
-    let message = "the balance of this key is spent\nhint: `fathom key top-up NAME AMOUNT` adds to it";
-    Refusal::new(StatusCode::PAYMENT_REQUIRED, "insufficient_balance_error", message)
-        .code("insufficient_balance")
 }
 
 fn no_key() -> Refusal {

@@ -5,11 +5,8 @@
 
 pub mod answer;
 pub mod ask;
-pub mod auth;
 pub mod caller;
-mod guarded;
 pub mod metrics;
 pub mod refusal;
-mod route;
 pub mod served;
 pub mod store;

@@ -4,11 +4,8 @@
 //! strange paths can grow this page.
 
 mod histogram;
-mod observe;
 mod page;
 mod process;
-
-pub use observe::observe;
 
 use crate::answer::Usage;
 use histogram::{Histogram, QUICK, SLOW};
@@ -121,14 +118,13 @@ fn route_idx(path: &str) -> usize {
     };
     let nearest = || {
         let folders = ["/api/conversations", "/assets", "/models"];
-        folders.into_iter().find(|folder| {
-            rest.strip_prefix(folder).is_some_and(|below| below.starts_with('/'))
-        })
+        folders
+            .into_iter()
+            .find(|folder| rest.strip_prefix(folder).is_some_and(|below| below.starts_with('/')))
     };
     let exact = ROUTES.iter().position(|known| is_known(known));
-    let found = exact.or_else(|| {
-        nearest().and_then(|folder| ROUTES.iter().position(|known| *known == folder))
-    });
+    let found = exact
+        .or_else(|| nearest().and_then(|folder| ROUTES.iter().position(|known| *known == folder)));
     found.unwrap_or(ROUTES.len() - 1)
 }
 

@@ -27,6 +27,7 @@ pub use money::{Currency, Money, MoneyError, Rate};
 
 use limits::Limiter;
 use rusqlite::{Connection, OpenFlags};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -124,7 +125,8 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         dirs.recursive(true).create(dir).map_err(failed)?;
     }
-    let file = files.open(path).map_err(failed)?;
+    let mut file = files.open(path).map_err(failed)?;
+    check_beginning(&mut file, path)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -134,8 +136,21 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
             file.set_permissions(narrower).map_err(failed)?;
         }
     }
-    drop(file);
     Ok(())
+}
+
+/// Refuses a file that is no database. SQLite would by itself, but it takes a very short one for empty.
+fn check_beginning(file: &mut std::fs::File, path: &Path) -> Result<(), StoreError> {
+    const BEGINNING: &[u8] = b"SQLite format 3\0";
+    let mut found = Vec::new();
+    let read = file.take(BEGINNING.len() as u64).read_to_end(&mut found);
+    let why = match read {
+        Ok(0) => return Ok(()),
+        Ok(_) if found == BEGINNING => return Ok(()),
+        Ok(_) => "it does not begin like a database".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(StoreError::Damaged { path: path.to_owned(), why })
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

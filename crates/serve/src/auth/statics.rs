@@ -37,7 +37,8 @@ impl StaticKey {
 
     /// Whose conversations and cached prompts it sees: the same after every start.
     pub fn owner(&self) -> u64 {
-        let digest = Sha256::new().chain_update(b"owner of a key\0").chain_update(self.hash).finalize();
+        let digest =
+            Sha256::new().chain_update(b"owner of a key\0").chain_update(self.hash).finalize();
         let mut first = [0; 8];
         first.copy_from_slice(&digest[..8]);
         (u64::from_le_bytes(first) >> 1).max(1) // 0 is everybody

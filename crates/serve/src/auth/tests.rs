@@ -112,7 +112,9 @@ async fn hostile_headers_are_just_wrong_keys() {
     let twice = format!("Bearer {secret} {secret}");
     let cut = format!("Bearer {}", &secret[..secret.len() - 1]);
     let prefix = format!("Bearer {}", &secret[..16]);
-    for value in ["", "Bearer", "Bearer ", "Bearer ' OR 1=1 --", &long, &basic, &twice, &cut, &prefix] {
+    for value in
+        ["", "Bearer", "Bearer ", "Bearer ' OR 1=1 --", &long, &basic, &twice, &cut, &prefix]
+    {
         let response = door.ask("POST", "/completions", Some(("authorization", value))).await;
         assert_eq!(response.status(), 401, "{value:.40}");
     }

@@ -122,7 +122,9 @@ async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ConversationError> + Send + 'static,
 ) -> Result<T, Refusal> {
     let ended = tokio::task::spawn_blocking(work).await;
-    ended.map_err(|_| Refusal::internal("the server cannot read its conversations"))?.map_err(refused)
+    ended
+        .map_err(|_| Refusal::internal("the server cannot read its conversations"))?
+        .map_err(refused)
 }
 
 fn refused(error: ConversationError) -> Refusal {

@@ -80,7 +80,8 @@ mod tests {
         assert_eq!(decimal(0.6).to_string(), "0.6");
         assert_eq!(decimal(1.0), json!(1.0));
         assert_eq!(decimal(f32::NAN), Value::Null);
-        let shape = ExpertsShape { layers: vec![1, 2], n_routed_experts: 8, num_experts_per_tok: 2 };
+        let shape =
+            ExpertsShape { layers: vec![1, 2], n_routed_experts: 8, num_experts_per_tok: 2 };
         assert_eq!(experts(Some(&shape))["layers"], json!([1, 2]));
         assert_eq!(experts(None), Value::Null);
     }

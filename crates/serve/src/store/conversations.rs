@@ -157,7 +157,7 @@ impl fmt::Display for ConversationError {
                 f,
                 "the conversation would have {found} bytes; the most is {MAX_CONVERSATION_BYTES}"
             ),
-            ConversationError::Store(error) => error.fmt(f),
+            ConversationError::Store(error) => write!(f, "{error}"),
         }
     }
 }
@@ -191,9 +191,7 @@ impl Store {
         let mut found = Vec::new();
         for row in rows {
             let (summary, n) = row.map_err(&failed)?;
-            if holds(&summary.title, &wanted)
-                || messages_hold(&db, n, &wanted).map_err(&failed)?
-            {
+            if holds(&summary.title, &wanted) || messages_hold(&db, n, &wanted).map_err(&failed)? {
                 found.push(summary);
             }
         }
@@ -222,7 +220,9 @@ impl Store {
         }
         let write = "INSERT INTO conversations (id, owner, title, created_at, updated_at)
              VALUES (?1, ?2, ?3, ?4, ?4)";
-        transaction.execute(write, params![id, owner.cast_signed(), title, now]).map_err(&failed)?;
+        transaction
+            .execute(write, params![id, owner.cast_signed(), title, now])
+            .map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
         Ok(Summary { id, title: title.to_owned(), created_at: now, updated_at: now })
     }
@@ -297,8 +297,7 @@ impl Store {
         let found = find(&transaction, owner, id).map_err(&failed)?;
         let found = found.ok_or(ConversationError::NoConversation)?;
         let before = find_message(&transaction, found.n, message.id).map_err(&failed)?;
-        check_place(&transaction, &found, before.as_ref(), message)
-            .map_err(&failed)??;
+        check_place(&transaction, &found, before.as_ref(), message).map_err(&failed)??;
         let size_before = before.as_ref().map_or(0, |before| before.n_bytes);
         let n_bytes = (found.n_bytes + message.n_bytes()).saturating_sub(size_before);
         if n_bytes > MAX_CONVERSATION_BYTES && message.n_bytes() > size_before {

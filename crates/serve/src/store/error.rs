@@ -58,10 +58,7 @@ impl StoreError {
 
 /// Whether another process is in the way, so that a later try may succeed.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 impl fmt::Display for StoreError {
@@ -131,7 +128,7 @@ impl StoreError {
             StoreError::OtherCurrency { name, found, expected } => {
                 write!(f, "the key `{name}` keeps its balance in `{expected}`, not `{found}`")
             }
-            StoreError::Money(error) => error.fmt(f),
+            StoreError::Money(error) => write!(f, "{error}"),
             _ => Ok(()), // the others are told above
         }
     }

@@ -232,10 +232,13 @@ pub(super) fn named(
 
 fn check_name(name: &str) -> Result<(), StoreError> {
     let n_chars = name.chars().count();
-    let is_sound = (1..=100).contains(&n_chars)
-        && !name.chars().any(char::is_control)
-        && name.trim() == name;
-    if is_sound { Ok(()) } else { Err(StoreError::BadName { found: name.chars().take(100).collect() }) }
+    let is_sound =
+        (1..=100).contains(&n_chars) && !name.chars().any(char::is_control) && name.trim() == name;
+    if is_sound {
+        Ok(())
+    } else {
+        Err(StoreError::BadName { found: name.chars().take(100).collect() })
+    }
 }
 
 /// A new key: 256 random bits as letters and digits, which survive shells, addresses and double clicks.

@@ -9,6 +9,8 @@ use super::keys::{Key, named};
 use super::money::{Currency, Money, Rate};
 use crate::answer::Usage;
 use crate::caller::Caller;
+use crate::refusal::Refusal;
+use axum::http::StatusCode;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 /// Characters of a model's name that are kept.
@@ -27,6 +29,20 @@ impl Balance {
     /// Both parts.
     pub fn total(&self) -> Money {
         self.granted.plus(self.topped_up)
+    }
+
+    /// Refuses whoever has nothing left.
+    ///
+    /// Errors: 402.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if self.total() > Money::ZERO {
+            return Ok(());
+        }
+        let message = "the balance of this key is spent\nhint: `fathom key top-up NAME AMOUNT` adds \
+                       to it";
+        let status = StatusCode::PAYMENT_REQUIRED;
+        Err(Refusal::new(status, "insufficient_balance_error", message)
+            .code("insufficient_balance"))
     }
 
     /// What is left after a charge.
@@ -133,6 +149,17 @@ impl Store {
         };
         let accounts = self.accounts();
         accounts.query_row(ask, [key_id], read).optional().map_err(self.failed("read a balance"))
+    }
+
+    /// Refuses a caller whose balance is spent.
+    ///
+    /// Errors: 402, or 500 if the store cannot be read.
+    pub fn check_funds(&self, caller: Caller) -> Result<(), Refusal> {
+        let balance = self.balance(caller);
+        // The store's own text names files, which are no business of clients.
+        let balance =
+            balance.map_err(|_| Refusal::internal("the server cannot read its accounts"))?;
+        balance.map_or(Ok(()), |(_, balance)| balance.check())
     }
 
     /// Pays into a key's balance. A key that cost nothing to use lives on its balance from then on.

@@ -55,8 +55,7 @@ impl Money {
             return Err(too_much());
         }
         let units: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
-        let decimals: i64 =
-            format!("{decimals:0<N_DECIMALS$}").parse().map_err(|_| bad())?;
+        let decimals: i64 = format!("{decimals:0<N_DECIMALS$}").parse().map_err(|_| bad())?;
         let sum = Money(units * PARTS + decimals);
         if sum > Money::MOST { Err(too_much()) } else { Ok(sum) }
     }
@@ -64,7 +63,8 @@ impl Money {
     /// All decimals, at least two: `0.28`, `-0.0000015`.
     pub fn exact(self) -> String {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (units, decimals) = (self.0.unsigned_abs() / PARTS as u64, self.0.unsigned_abs() % PARTS as u64);
+        let (units, decimals) =
+            (self.0.unsigned_abs() / PARTS as u64, self.0.unsigned_abs() % PARTS as u64);
         let decimals = format!("{decimals:0N_DECIMALS$}");
         let kept = decimals.trim_end_matches('0').len().max(2);
         format!("{sign}{units}.{}", &decimals[..kept])

@@ -89,6 +89,7 @@ fn what_is_no_store_is_refused_and_left_alone() {
     let short = folder.file("short");
     std::fs::write(&short, "x").unwrap();
     assert!(refused(&short).contains("is damaged"));
+    assert_eq!(std::fs::read(&short).unwrap(), b"x");
 
     let other = folder.file("photos.sqlite");
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE photos (id INTEGER)").unwrap();

@@ -174,9 +174,7 @@ fn wrong(name: &'static str, expected: &str, found: &Value) -> Refusal {
 
 fn no_id(name: &'static str, found: &str) -> Refusal {
     let found: String = found.chars().take(100).collect();
-    let message = format!(
-        "`{name}` must be 1 to 64 letters, digits, `-` and `_`, found {found:?}"
-    );
+    let message = format!("`{name}` must be 1 to 64 letters, digits, `-` and `_`, found {found:?}");
     Refusal::invalid(name, message)
 }
 

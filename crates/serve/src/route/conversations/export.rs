@@ -147,12 +147,8 @@ mod tests {
     }
 
     fn thread(head: Option<&str>, messages: Vec<Message>) -> Thread {
-        let summary = Summary {
-            id: "c".into(),
-            title: "A\n# b".into(),
-            created_at: 0,
-            updated_at: 0,
-        };
+        let summary =
+            Summary { id: "c".into(), title: "A\n# b".into(), created_at: 0, updated_at: 0 };
         Thread { summary, head: head.map(str::to_owned), messages }
     }
 
@@ -190,10 +186,7 @@ mod tests {
             ("...", r#"attachment; filename="conversation.md""#),
             ("", r#"attachment; filename="conversation.md""#),
             ("CON\0|<>*?:\\", r#"attachment; filename="CON.md""#),
-            (
-                "你好 x",
-                r#"attachment; filename="x.md"; filename*=UTF-8''%E4%BD%A0%E5%A5%BD-x.md"#,
-            ),
+            ("你好 x", r#"attachment; filename="x.md"; filename*=UTF-8''%E4%BD%A0%E5%A5%BD-x.md"#),
         ] {
             assert_eq!(disposition(title, "md").to_str().unwrap(), expected, "{title:?}");
         }

@@ -164,9 +164,8 @@ async fn a_body_must_be_json_of_a_sound_size() {
     assert_eq!(status("POST", all(), "application/json", "{\"title\":".into()).await, 400);
     let deep = "[".repeat(100_000);
     assert_eq!(status("POST", all(), "application/json", deep).await, 400);
-    let message = |n: usize| {
-        json!({"parent": null, "role": "user", "content": "x".repeat(n)}).to_string()
-    };
+    let message =
+        |n: usize| json!({"parent": null, "role": "user", "content": "x".repeat(n)}).to_string();
     let put = || format!("{path}/messages/large");
     let json = "application/json";
     assert_eq!(status("PUT", put(), json, message(MAX_MESSAGE_BYTES)).await, 200);
@@ -192,7 +191,9 @@ async fn an_export_is_a_file_with_a_safe_name() {
     let response = page.send("GET", &markdown, "text/plain", String::new()).await;
     let place = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
     assert_eq!(place, "attachment; filename=\"A-b-c.md\"");
-    assert!(response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/markdown"));
+    assert!(
+        response.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/markdown")
+    );
     let text = response.into_body().collect().await.unwrap().to_bytes();
     let expected = "# A \"b\"/../c\n\n## User\n\n1 + 1?\n\n## Assistant\n\nTwo.\n";
     assert_eq!(String::from_utf8(text.to_vec()).unwrap(), expected);

@@ -61,7 +61,10 @@ fn a_tree_stays_a_tree() {
     assert!(matches!(no_head, ConversationError::NoHead { .. }));
     let other = store.create_conversation(1, "").unwrap().id;
     let from_there = store.put_message(1, &other, &message("c", Some("a"), "x")).unwrap_err();
-    assert!(matches!(from_there, ConversationError::NoParent { .. }), "parents are of the same one");
+    assert!(
+        matches!(from_there, ConversationError::NoParent { .. }),
+        "parents are of the same one"
+    );
 }
 
 #[test]

@@ -173,7 +173,10 @@ fn a_balance_cannot_grow_beyond_what_is_exact() {
     key_with(&store, "ann", "999999");
     let told = store.top_up("ann", money("1.5"), None).unwrap_err().to_string();
     assert!(told.contains("1000000.50; the most is 1000000.00"), "{told}");
-    assert_eq!(store.top_up("ann", money("1"), None).unwrap().balance.unwrap().total(), Money::MOST);
+    assert_eq!(
+        store.top_up("ann", money("1"), None).unwrap().balance.unwrap().total(),
+        Money::MOST
+    );
     let yuan = Currency::parse("CNY").unwrap();
     let told = store.top_up("ann", money("1"), Some(&yuan)).unwrap_err().to_string();
     assert!(told.contains("`ann` keeps its balance in `USD`, not `CNY`"), "{told}");
