@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod block_files;
 pub mod caller;
 pub mod metrics;
 pub mod refusal;
