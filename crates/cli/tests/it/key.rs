@@ -42,9 +42,8 @@ fn balances_and_prices_are_kept_as_typed() {
     assert!(set.code == 0 && set.stdout.contains("0.028"), "{set:?}");
     let own = ["prices", "--model", "m", "--input", "1", "--output", "2", "--json"];
     let prices = key(&dir, &own).json();
-    assert_eq!((&prices["prices"][0]["model"], &prices["prices"][0]["input"]), {
-        (&serde_json::Value::Null, &"0.28".into())
-    });
+    assert_eq!(prices["prices"][0]["model"], serde_json::Value::Null);
+    assert_eq!(prices["prices"][0]["input"], "0.28");
     assert_eq!(prices["prices"][1]["cached"], "1.00");
     let paid = key(&dir, &["top-up", "bob", "0.005"]);
     assert_eq!((paid.stdout.as_str(), paid.stderr.as_str()), ("`bob` has 5.005 USD\n", ""));
