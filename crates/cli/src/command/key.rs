@@ -55,7 +55,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
         /// Such as 5 or 5.00
-        #[arg(value_name = "AMOUNT", value_parser = Money::parse)]
+        #[arg(value_name = "AMOUNT", value_parser = Money::parse, allow_negative_numbers = true)]
         amount: Money,
         /// Refuse if the key keeps another currency
         #[arg(long, value_name = "CODE", value_parser = Currency::parse)]
@@ -78,7 +78,7 @@ struct Add {
     name: String,
 
     /// Grant so much; without it the key costs nothing to use
-    #[arg(long, value_name = "AMOUNT", value_parser = Money::parse)]
+    #[arg(long, value_name = "AMOUNT", value_parser = Money::parse, allow_negative_numbers = true)]
     balance: Option<Money>,
 
     /// What balance and costs are counted in [default: USD]
@@ -109,15 +109,15 @@ struct SetPrices {
     model: Option<String>,
 
     /// Per million tokens of a prompt that are read
-    #[arg(long, value_name = "PRICE", value_parser = Rate::parse, requires = "output")]
+    #[arg(long, value_name = "PRICE", value_parser = Rate::parse, allow_negative_numbers = true, requires = "output")]
     input: Option<Rate>,
 
     /// Per million tokens of a prompt that are cached [default: as --input]
-    #[arg(long, value_name = "PRICE", value_parser = Rate::parse, requires = "input")]
+    #[arg(long, value_name = "PRICE", value_parser = Rate::parse, allow_negative_numbers = true, requires = "input")]
     cached: Option<Rate>,
 
     /// Per million tokens of an answer
-    #[arg(long, value_name = "PRICE", value_parser = Rate::parse, requires = "input")]
+    #[arg(long, value_name = "PRICE", value_parser = Rate::parse, allow_negative_numbers = true, requires = "input")]
     output: Option<Rate>,
 
     /// What prices are counted in [default: USD]

@@ -64,6 +64,7 @@ fn what_makes_no_sense_is_refused() {
         (&["prices", "--input", "1"], "--output"),
         (&["prices", "--input", "0.0000001", "--output", "1"], "at most 6 decimals"),
         (&["top-up", "x"], "AMOUNT"),
+        (&["top-up", "x", "-5"], "expected a sum such as `5.00`, found \"-5\""),
     ] {
         let ended = key(&dir, args);
         assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{args:?}: {ended:?}");
