@@ -13,12 +13,10 @@ use crate::caller::Caller;
 use crate::guarded::guarded;
 use crate::refusal::Refusal;
 use crate::store::{Key, Permit, Store, hash_of};
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 
 /// Which keys are accepted.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +50,7 @@ pub(crate) struct Passed {
 
 /// Lets requests with a valid key pass, within its limits, and tells routes the [`Caller`].
 ///
-/// Refuses with 401, 402, 429, in the shape of the protocol asked for. `/api/info` is reached without a
+/// Refuses with 401, 402, 429. `/api/info` is reached without a
 /// key too, but then without a `Caller`.
 pub async fn authenticate(State(app): State<Shared>, request: Request, next: Next) -> Response {
     pass(&app.settings.keys, &app.store, request, next).await
@@ -71,7 +69,7 @@ async fn pass(keys: &Keys, store: &Store, mut request: Request, next: Next) -> R
             }
         }
         Err(_) if is_open => next.run(request).await,
-        Err(refusal) => refused(path, refusal),
+        Err(refusal) => refused(refusal),
     }
 }
 
@@ -158,34 +156,14 @@ fn unreadable(_: crate::store::StoreError) -> Refusal {
     Refusal::internal("the server cannot read its keys")
 }
 
-fn refused(path: &str, refusal: Refusal) -> Response {
+fn refused(refusal: Refusal) -> Response {
     let is_unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
-    let mut response = refusal.clone().into_response();
-    if speaks_anthropic(path) {
-        let body = Json(anthropic_body(&refusal)).into_response();
-        let length = body.headers().get(header::CONTENT_LENGTH).cloned();
-        *response.body_mut() = body.into_body();
-        length.map(|length| response.headers_mut().insert(header::CONTENT_LENGTH, length));
-    }
+    let mut response = refusal.into_response();
     if is_unauthorized {
         let how = HeaderValue::from_static("Bearer");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, how);
     }
     response
-}
-
-/// Whether a path is one of Anthropic's, whose clients expect errors in its shape.
-fn speaks_anthropic(path: &str) -> bool {
-    path.starts_with("/anthropic/") || path.starts_with("/v1/messages")
-}
-
-fn anthropic_body(refusal: &Refusal) -> Value {
-    let kind = match refusal.status {
-        StatusCode::PAYMENT_REQUIRED => "billing_error",
-        StatusCode::INTERNAL_SERVER_ERROR => "api_error",
-        _ => refusal.kind,
-    };
-    json!({"type": "error", "error": {"type": kind, "message": refusal.message}})
 }
 
 #[cfg(test)]

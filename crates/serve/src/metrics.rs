@@ -4,8 +4,11 @@
 //! strange paths can grow this page.
 
 mod histogram;
+mod observe;
 mod page;
 mod process;
+
+pub use observe::observe;
 
 use crate::answer::Usage;
 use histogram::{Histogram, QUICK, SLOW};

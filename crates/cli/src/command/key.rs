@@ -29,8 +29,8 @@ Examples:
   fathom key top-up bob 10
   fathom key usage
 
-From the first key on, the server answers nobody without one; changes count at once, also for a server
-that runs. The store keeps hashes of keys, so a key that is lost is made anew.";
+From the first key on, the server answers nobody without one. Changes count at once, also while it
+runs. The store keeps hashes of keys, so a key that is lost is made anew.";
 
 #[derive(clap::Subcommand, Debug)]
 enum Action {

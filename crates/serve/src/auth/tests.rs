@@ -9,6 +9,7 @@ use axum::http::Request as HttpRequest;
 use axum::routing::any;
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -174,8 +175,6 @@ async fn a_spent_balance_is_402_for_answers_only() {
     ] {
         assert_eq!(door.ask(method, path, header).await.status(), status, "{path}");
     }
-    let (_, body) = told(door.ask("POST", "/v1/messages", header).await).await;
-    assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("billing_error")));
     door.store.top_up("ann", one, None).unwrap();
     assert_eq!(door.post(&secret).await.status(), 200);
 }

@@ -14,3 +14,6 @@ pub(crate) fn store_routes(app: &Shared) -> Router<Shared> {
         .route(info::PATH, get(info::info))
         .merge(conversations::routes().with_state(app.store.clone()))
 }
+
+#[cfg(test)]
+mod tests;
