@@ -16,8 +16,8 @@ const MAX_SUBSCHEMAS: usize = 2000;
 const MAX_MIN_LENGTH: u64 = 100_000;
 /// Other counts, which regular expressions and grammars hold in 32 bits.
 const MAX_COUNT: u64 = 1_000_000_000;
-/// `multipleOf` without its decimal point: remainders are followed digit by digit in 32 bits.
-const MAX_MULTIPLE: u64 = 100_000_000;
+/// `multipleOf` without its decimal point: each remainder is a state of the expression.
+const MAX_MULTIPLE: u64 = 10_000;
 /// Digits of `multipleOf` behind the point.
 const MAX_DECIMALS: usize = 9;
 /// Values of one `enum`.
@@ -318,7 +318,7 @@ fn check_multiple(value: &Value, path: &str) -> Result<(), Refusal> {
     });
     match fits {
         true => Ok(()),
-        false => Err(expected(path, "a number above 0 with at most 8 digits", value)),
+        false => Err(expected(path, "a number above 0 with at most 4 digits", value)),
     }
 }
 

@@ -41,7 +41,7 @@ fn every_refusal_names_its_path() {
     check("minimum", json!({"type": "number", "minimum": "1"}));
     check("minLength", json!({"type": "string", "minLength": 1_000_000}));
     check("maxLength", json!({"type": "string", "maxLength": 40_000_000_000u64}));
-    check("multipleOf", json!({"type": "integer", "multipleOf": 999_999_937}));
+    check("multipleOf", json!({"type": "integer", "multipleOf": 10_007}));
     check("multipleOf", json!({"type": "number", "multipleOf": 1e-10}));
     check("multipleOf", json!({"type": "integer", "multipleOf": 0}));
     check("pattern", json!({"type": "string", "pattern": "(?=a)b"}));

@@ -139,11 +139,7 @@ fn numbers_keep_their_bounds() {
         &["0.1", "1", "1.5"],
         &["0", "1.51", "-1"],
     );
-    check_text(
-        json!({"type": "integer", "multipleOf": 99_999_989}),
-        &["99999989", "199999978"],
-        &["99999990"],
-    );
+    check_text(json!({"type": "integer", "multipleOf": 9973}), &["9973", "19946"], &["9974"]);
     check_text(json!({"type": "integer", "multipleOf": 7}), &["0", "14", "-21"], &["1", "13"]);
     check_text(json!({"type": "number", "multipleOf": 0.5}), &["1.5", "2"], &["1.2"]);
 }
