@@ -45,11 +45,11 @@ pub(crate) enum Penalty {
 pub(crate) struct Typed {
     /// Randomness: 0 always takes the most likely token [default: what the model states, else 0.6]
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
-    temperature: Option<f32>,
+    pub(crate) temperature: Option<f32>,
 
     /// Draw only from the likeliest tokens that together have this probability [default: what the model states, else 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = top_p)]
-    top_p: Option<f32>,
+    pub(crate) top_p: Option<f32>,
 
     /// Draw only from the K likeliest tokens; 0 is all [default: what the model states, else 0]
     #[arg(long, value_name = "K")]
@@ -81,7 +81,7 @@ pub(crate) struct Typed {
 
     /// Longest answer, in tokens [default: what the model states or has room for]
     #[arg(long, value_name = "N", value_parser = max_tokens)]
-    max_tokens: Option<usize>,
+    pub(crate) max_tokens: Option<usize>,
 
     /// End the answer before this text; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = stop)]
@@ -164,12 +164,12 @@ impl Settings {
 }
 
 /// A temperature as typed.
-pub(super) fn temperature(text: &str) -> Result<f32, String> {
+pub(crate) fn temperature(text: &str) -> Result<f32, String> {
     within(text, 0.0..=100.0)
 }
 
 /// A probability as typed.
-pub(super) fn top_p(text: &str) -> Result<f32, String> {
+pub(crate) fn top_p(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("it must be a number above 0 and at most 1".into()),
@@ -190,7 +190,7 @@ fn penalty(text: &str) -> Result<f32, String> {
 }
 
 /// A number of tokens as typed.
-pub(super) fn max_tokens(text: &str) -> Result<usize, String> {
+pub(crate) fn max_tokens(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         _ => Err("it must be a whole number above 0".into()),
