@@ -7,6 +7,7 @@ pub mod bench;
 pub mod blocks;
 mod error;
 pub mod generate;
+pub mod prefix;
 pub mod rollout;
 pub mod sampler;
 pub mod service;

@@ -4,6 +4,7 @@
 use crate::config::{Attention, Config};
 pub use fathom_kernels::attention::CacheType;
 use fathom_kernels::attention::{BLOCK_TOKENS, PagedKv};
+use std::fmt;
 
 /// What is cached of an MLA layer. Other attention always caches keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,23 @@ impl CacheSpec {
     }
 }
 
+/// Bytes that are not a block of this cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLength {
+    /// Bytes of a block.
+    pub expected: usize,
+    /// Bytes there were.
+    pub found: usize,
+}
+
+impl fmt::Display for BlockLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a block of the cache has {} bytes, not {}", self.expected, self.found)
+    }
+}
+
+impl std::error::Error for BlockLength {}
+
 /// Storage of all layers, in blocks of [`BLOCK_TOKENS`] tokens.
 pub struct KvCache {
     spec: CacheSpec,
@@ -141,6 +159,39 @@ impl KvCache {
     /// Makes room for `n_blocks` blocks; never shrinks.
     pub fn grow(&mut self, n_blocks: usize) {
         self.layers.iter_mut().for_each(|layer| layer.grow(n_blocks));
+    }
+
+    /// Bytes of a block as [`KvCache::export_block`] gives it: [`CacheSpec::block_bytes`] and padding.
+    pub fn exported_bytes(&self) -> usize {
+        self.layers.iter().map(PagedKv::block_bytes).sum()
+    }
+
+    /// Appends all that a block holds, layer after layer, those of MTP modules last; bit for bit, in
+    /// this machine's order of bytes.
+    ///
+    /// Panics if the block does not exist.
+    pub fn export_block(&self, block: u32, out: &mut Vec<u8>) {
+        out.reserve(self.exported_bytes());
+        self.layers.iter().for_each(|layer| layer.export_block(block, out));
+    }
+
+    /// Overwrites a block with what a cache of the same spec exported.
+    ///
+    /// Errors: another length. The numbers themselves are not checked: all bits are numbers.
+    ///
+    /// Panics if the block does not exist.
+    pub fn import_block(&mut self, block: u32, bytes: &[u8]) -> Result<(), BlockLength> {
+        let (expected, found) = (self.exported_bytes(), bytes.len());
+        if expected != found {
+            return Err(BlockLength { expected, found });
+        }
+        let mut rest = bytes;
+        for layer in &mut self.layers {
+            let (own, others) = rest.split_at(layer.block_bytes());
+            layer.import_block(block, own);
+            rest = others;
+        }
+        Ok(())
     }
 
     /// Copies a block in every layer.

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod config;
 pub mod cost;
 mod error;
+mod expert_trace;
 mod export;
 mod files;
 pub mod gguf;
@@ -26,6 +27,7 @@ pub mod verify;
 
 pub use config::Config;
 pub use error::Error;
+pub use expert_trace::ExpertTrace;
 pub use export::{DIRECTORY_FORMATS, export_directory, export_source};
 pub use fathom_tensor::Precision;
 pub use files::read_config;

@@ -5,7 +5,8 @@
 
 use crate::cache::{CacheForm, CacheSpec, KvCache};
 use crate::config::{Config, RopeLayout, RopeScaling, ScaleFmt};
-use crate::layer::{Block, Mtp, Pass};
+use crate::expert_trace::ExpertTrace;
+use crate::layer::{Block, FeedForward, Mtp, Pass};
 use crate::names::{Role, TensorSpec};
 use crate::residency::Residency;
 use crate::rows::{CachedRows, PackedRows, Rows};
@@ -54,12 +55,7 @@ impl Model {
         balance: Option<Balance<'w>>,
     ) -> Forward {
         let pass = self.pass(tape, rows, balance);
-        let mut h = op::embedding(tape, &self.weights[self.embed], rows.tokens());
-        for (layer_idx, layer) in self.layers.iter().enumerate() {
-            h = layer.forward(&pass, layer_idx, h);
-        }
-        let eps = self.config.rms_norm_eps as f32;
-        let hidden = op::rms_norm(tape, &h, &self.weights[self.norm], eps);
+        let hidden = self.decode(&pass);
         Forward { hidden, loads: pass.loads.into_inner() }
     }
 
@@ -73,6 +69,36 @@ impl Model {
     pub fn hidden_cached(&self, rows: &CachedRows, cache: &RefCell<KvCache>) -> Tensor {
         let tape = Tape::forgetting();
         self.forward(&tape, Rows::Cached(rows, cache), None).hidden
+    }
+
+    /// [`Model::hidden_cached`]; tells `trace` which experts each row visited. Bits are the same.
+    pub fn hidden_cached_traced(
+        &self,
+        rows: &CachedRows,
+        cache: &RefCell<KvCache>,
+        trace: Option<&mut ExpertTrace>,
+    ) -> Tensor {
+        let tape = Tape::forgetting();
+        let mut pass = self.pass(&tape, Rows::Cached(rows, cache), None);
+        pass.visited = trace.is_some().then(RefCell::default);
+        let hidden = self.decode(&pass);
+        if let (Some(trace), Some(visited)) = (trace, pass.visited) {
+            trace.set(rows.tokens.len(), &visited.into_inner());
+        }
+        hidden
+    }
+
+    /// The layers with routed experts, how many each has, and how many of them a token visits; none
+    /// if all layers are dense. MTP modules are not counted.
+    pub fn experts_shape(&self) -> Option<(Vec<usize>, usize, usize)> {
+        let moe_of = |layer: &'_ Block| match &layer.feed_forward {
+            FeedForward::Moe(moe) => Some(moe.spec),
+            FeedForward::Dense(_) => None,
+        };
+        let spec = self.layers.iter().find_map(moe_of)?;
+        let layers = self.layers.iter().enumerate();
+        let sparse = layers.filter(|(_, layer)| moe_of(layer).is_some());
+        Some((sparse.map(|(layer_idx, _)| layer_idx).collect(), spec.n_experts, spec.top_k))
     }
 
     /// Hidden states of the first MTP module, ready for the head: `next_tokens[i]` follows row i.
@@ -99,6 +125,17 @@ impl Model {
         Some(Forward { hidden, loads: pass.loads.into_inner() })
     }
 
+    /// Hidden states after the final norm, [N, D].
+    fn decode(&self, pass: &Pass<'_, '_>) -> Tensor {
+        let (tape, rows) = (pass.tape, pass.rows);
+        let mut h = op::embedding(tape, &pass.weights[self.embed], rows.tokens());
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            h = layer.forward(pass, layer_idx, h);
+        }
+        let eps = self.config.rms_norm_eps as f32;
+        op::rms_norm(tape, &h, &pass.weights[self.norm], eps)
+    }
+
     fn pass<'t, 'w>(
         &'w self,
         tape: &'t Tape<'w>,
@@ -115,6 +152,7 @@ impl Model {
             balance,
             residency: self.residency.as_ref(),
             loads: RefCell::new(Vec::new()),
+            visited: None,
         }
     }
 

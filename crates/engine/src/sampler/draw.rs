@@ -49,11 +49,47 @@ pub fn choose(
     history: &History,
     key: &[u64],
 ) -> Result<u32, Error> {
+    choose_masked(logits, sampling, history, key, None)
+}
+
+/// As [`choose`], among the tokens of `mask` only: bit `id % 32` of word `id / 32` allows a token, and
+/// those past the mask are not allowed. It comes before all other steps, so top-k, top-p and min-p see
+/// nothing but what is allowed. Without a mask the same token, bit for bit.
+///
+/// Errors: as [`choose`]; logits of tokens that are not allowed are not looked at.
+pub fn choose_masked(
+    logits: &mut [f32],
+    sampling: &Sampling,
+    history: &History,
+    key: &[u64],
+    mask: Option<&[u32]>,
+) -> Result<u32, Error> {
     let limit = sampling.vocab_limit.min(logits.len());
     let logits = &mut logits[..limit];
+    if let Some(mask) = mask {
+        shut_out(logits, mask);
+    }
     adjust(logits, sampling, history);
     temper(logits, sampling);
     pick(logits, sampling, key)
+}
+
+/// Leaves no probability to what `mask` does not allow. Neither bias nor penalties can give it back.
+fn shut_out(logits: &mut [f32], mask: &[u32]) {
+    let words = mask.iter().copied().chain(std::iter::repeat(0));
+    for (logits, word) in logits.chunks_mut(32).zip(words) {
+        match word {
+            0 => logits.fill(f32::NEG_INFINITY),
+            u32::MAX => {}
+            _ => {
+                for (bit, logit) in logits.iter_mut().enumerate() {
+                    if word >> bit & 1 == 0 {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn temper(logits: &mut [f32], sampling: &Sampling) {

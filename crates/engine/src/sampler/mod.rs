@@ -1,6 +1,6 @@
 //! Choosing the next token.
 //!
-//! Order of the steps: logit bias, repetition penalty, frequency and presence penalties,
+//! Order of the steps: the mask of a constraint, logit bias, repetition penalty, frequency and presence penalties,
 //! temperature, top-k, top-p, min-p, the draw.
 //!
 //! Why this order. Bias and penalties speak about the model's own logits, so they come before the
@@ -10,6 +10,9 @@
 //! top-k, top-p, min-p, as in Hugging Face `transformers` (vLLM cuts by min-p first; llama.cpp
 //! tempers last). Min-p compares with the most likely token, which no cut removes, so only its
 //! place after top-p shows in results.
+//!
+//! A mask comes first, because a constraint says what may come at all: the cuts then choose among what
+//! is allowed, and never leave nothing of it.
 //!
 //! The draw is a function of the seed and the key of the position, so it does not depend on what
 //! else runs. Ids of `vocab_limit` and above are padding and never drawn.
@@ -25,6 +28,6 @@ mod settings;
 mod tests;
 
 pub use adjust::History;
-pub use draw::{Draw, choose, draw};
+pub use draw::{Draw, choose, choose_masked, draw};
 pub use log_probs::LogProbs;
 pub use settings::Sampling;

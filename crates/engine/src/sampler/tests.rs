@@ -327,6 +327,82 @@ fn logits_that_nothing_can_be_drawn_from_are_refused() {
     }
 }
 
+/// The mask of these tokens.
+fn mask_of(ids: &[u32], n_words: usize) -> Vec<u32> {
+    let mut mask = vec![0; n_words];
+    ids.iter().for_each(|id| mask[*id as usize / 32] |= 1 << (id % 32));
+    mask
+}
+
+#[test]
+fn only_what_the_mask_allows_is_drawn_whatever_cuts_and_bias_say() {
+    let allowed = [3, 31, 32, 70];
+    // The last word is missing, as of a vocabulary that is padded: what it would hold is not allowed.
+    let mask = mask_of(&allowed, 3);
+    let usual = Sampling { logit_bias: [(5, 100.0)].into(), ..plain() };
+    let penalties = Sampling { repetition_penalty: 0.5, presence_penalty: -2.0, ..usual.clone() };
+    let settings = [
+        usual.clone(),
+        Sampling { top_k: 50, ..usual.clone() },
+        Sampling { top_p: 0.9, ..usual.clone() },
+        Sampling { min_p: 0.01, ..usual.clone() },
+        Sampling { top_k: 2, top_p: 0.5, min_p: 0.1, temperature: 2.0, ..usual },
+        Sampling::greedy(1),
+        penalties,
+    ];
+    let history = History::new(&[5, 6, 7, 99]);
+    for sampling in &settings {
+        let mut drawn = std::collections::BTreeSet::new();
+        for key in 0..200 {
+            let mut logits = Random::from_key(&[key]).normals(100, 4.0);
+            let token = choose_masked(&mut logits, sampling, &history, &[1, key], Some(&mask));
+            drawn.insert(token.unwrap());
+        }
+        assert!(drawn.iter().all(|id| allowed.contains(id)), "{drawn:?} of {sampling:?}");
+        assert!(drawn.len() > 1, "{drawn:?}");
+    }
+}
+
+#[test]
+fn a_mask_that_allows_all_changes_no_draw() {
+    let all = vec![u32::MAX; 4];
+    for key in 0..100 {
+        let logits = Random::from_key(&[key]).normals(100, 3.0);
+        let sampling = Sampling { top_p: 0.8, temperature: 0.7, ..plain() };
+        let history = History::default();
+        let draw = |mask| {
+            choose_masked(&mut logits.clone(), &sampling, &history, &[2, key], mask).unwrap()
+        };
+        let plain = choose(&mut logits.clone(), &sampling, &history, &[2, key]).unwrap();
+        assert_eq!((draw(None), draw(Some(&all))), (plain, plain));
+    }
+}
+
+#[test]
+fn a_masked_draw_is_that_of_the_remaining_distribution() {
+    let logits = logits_of(&[0.5, 0.2, 0.2, 0.1]);
+    let mut counts = [0.0_f64; 4];
+    for key in 0..20_000 {
+        let mask = mask_of(&[1, 3], 1);
+        let history = History::default();
+        let token = choose_masked(&mut logits.clone(), &plain(), &history, &[3, key], Some(&mask));
+        counts[token.unwrap() as usize] += 1.0 / 20_000.0;
+    }
+    assert!((counts[1] - 2.0_f64 / 3.0).abs() < 0.015 && counts[0] + counts[2] == 0.0, "{counts:?}");
+}
+
+#[test]
+fn an_empty_mask_leaves_nothing_and_broken_logits_behind_it_do_not_matter() {
+    let choose = |logits: &[f32], mask: &[u32]| {
+        let logits = &mut logits.to_vec();
+        choose_masked(logits, &Sampling::greedy(1), &History::default(), &[1], Some(mask))
+    };
+    assert_eq!(choose(&[1.0, 2.0], &[0]), Err(Error::NothingToDraw));
+    assert_eq!(choose(&[1.0, 2.0], &[]), Err(Error::NothingToDraw));
+    assert_eq!(choose(&[1.0, f32::NAN, 0.0], &[0b101]), Ok(0));
+    assert!(choose(&[1.0, f32::NAN, 0.0], &[0b110]).is_err());
+}
+
 #[test]
 fn settings_outside_their_ranges_are_named() {
     let refused = |sampling: Sampling| match sampling.check().unwrap_err() {

@@ -5,7 +5,7 @@ use crate::sampler::Sampling;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A sequence to continue.
 pub struct Job {
@@ -241,4 +241,18 @@ pub trait BlockStore: Send {
 
     /// Saves bytes, at the cost of others if there is no room. Failures are the store's own affair.
     fn save(&mut self, key: u128, bytes: &[u8]);
+
+    /// Forgets what is saved under `key`: it turned out to be damaged.
+    fn forget(&mut self, _key: u128) {}
+
+    /// Bytes that it holds at most.
+    fn capacity_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Waits until all that it was given is saved, or is known not to be; at most so long. Says whether
+    /// nothing is left.
+    fn settle(&mut self, _patience: Duration) -> bool {
+        true
+    }
 }

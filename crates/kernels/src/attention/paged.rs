@@ -84,7 +84,7 @@ impl PagedKv {
 
     /// Memory held by the blocks.
     pub fn n_bytes(&self) -> usize {
-        self.cache_type.n_bytes() * self.n_blocks * (self.key_block() + self.value_block())
+        self.n_blocks * self.block_bytes()
     }
 
     /// Makes room for `n_blocks` blocks in all; never shrinks.
@@ -102,11 +102,37 @@ impl PagedKv {
     /// Panics if a block does not exist.
     pub fn copy_block(&mut self, from: u32, to: u32) {
         let (from, to) = (self.existing(from), self.existing(to));
-        let n_bytes = self.cache_type.n_bytes();
-        let (key_block, value_block) = (n_bytes * self.key_block(), n_bytes * self.value_block());
-        for (lines, len) in [(&mut self.keys, key_block), (&mut self.values, value_block)] {
+        let [key_bytes, value_bytes] = self.parts_bytes();
+        for (lines, len) in [(&mut self.keys, key_bytes), (&mut self.values, value_bytes)] {
             lines.as_mut_slice::<u8>().copy_within(from * len..(from + 1) * len, to * len);
         }
+    }
+
+    /// Bytes of a block as it lies in memory, padding included.
+    pub fn block_bytes(&self) -> usize {
+        self.cache_type.n_bytes() * (self.key_block() + self.value_block())
+    }
+
+    /// Appends the bytes of a block, as they lie in memory: this machine's order of bytes.
+    ///
+    /// Panics if the block does not exist.
+    pub fn export_block(&self, block: u32, out: &mut Vec<u8>) {
+        let block = self.existing(block);
+        let [key_bytes, value_bytes] = self.parts_bytes();
+        out.extend_from_slice(&self.keys.as_slice()[block * key_bytes..][..key_bytes]);
+        out.extend_from_slice(&self.values.as_slice()[block * value_bytes..][..value_bytes]);
+    }
+
+    /// Overwrites a block with what [`PagedKv::export_block`] gave for a cache of the same shape.
+    ///
+    /// Panics if the block does not exist, or there are not [`PagedKv::block_bytes`] bytes.
+    pub fn import_block(&mut self, block: u32, bytes: &[u8]) {
+        let block = self.existing(block);
+        assert_eq!(bytes.len(), self.block_bytes(), "bytes of a block");
+        let [key_bytes, value_bytes] = self.parts_bytes();
+        let (keys, values) = bytes.split_at(key_bytes);
+        self.keys.as_mut_slice()[block * key_bytes..][..key_bytes].copy_from_slice(keys);
+        self.values.as_mut_slice()[block * value_bytes..][..value_bytes].copy_from_slice(values);
     }
 
     /// Writes one token. Shapes: `k` [K, D], `v` [K, V] (empty if latent).
@@ -254,6 +280,11 @@ impl PagedKv {
     fn existing(&self, block: u32) -> usize {
         assert!((block as usize) < self.n_blocks, "block {block} of {}", self.n_blocks);
         block as usize
+    }
+
+    /// Bytes of the keys and of the values of one block.
+    fn parts_bytes(&self) -> [usize; 2] {
+        [self.key_block(), self.value_block()].map(|n| n * self.cache_type.n_bytes())
     }
 
     /// Numbers in the keys of one block.

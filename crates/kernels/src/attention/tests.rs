@@ -494,6 +494,44 @@ fn half_precision_latent_rows_have_the_bits_of_rounded_latents() {
 }
 
 #[test]
+fn an_exported_block_is_imported_bit_for_bit() {
+    let shapes = [PagedKv::new(2, 5, 7), PagedKv::latent(20, 12)];
+    for cache_type in [CacheType::F32, CacheType::F16] {
+        for cache in shapes.clone() {
+            let mut from = cache.with_type(cache_type);
+            let (n_kv, qk, v) = (from.n_kv_heads(), from.qk_dim(), from.v_dim());
+            from.grow(3);
+            let places: Vec<(u32, u32)> = (0..BLOCK_TOKENS as u32).map(|slot| (1, slot)).collect();
+            let k = noise(4, BLOCK_TOKENS * n_kv * qk);
+            let n_values = if from.is_latent() { 0 } else { BLOCK_TOKENS * n_kv * v };
+            from.write_rows(&places, &k, &noise(5, n_values));
+            let mut bytes = vec![9];
+            from.export_block(1, &mut bytes);
+            assert_eq!(bytes.len(), 1 + from.block_bytes());
+
+            let mut to = shapes[usize::from(from.is_latent())].clone().with_type(cache_type);
+            to.grow(2);
+            to.import_block(0, &bytes[1..]);
+            let mut again = Vec::new();
+            to.export_block(0, &mut again);
+            assert_eq!(again, bytes[1..]);
+            assert!(again.iter().any(|byte| *byte != 0));
+            again.clear();
+            to.export_block(1, &mut again);
+            assert!(again.iter().all(|byte| *byte == 0), "the neighbour is left alone");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "bytes of a block")]
+fn a_block_of_another_length_is_refused() {
+    let mut cache = PagedKv::latent(20, 12);
+    cache.grow(1);
+    cache.import_block(0, &[0; 64]);
+}
+
+#[test]
 fn one_thread_and_all_threads_give_the_same_bits_over_a_long_cache() {
     let (n, n_keys) = (3, 700);
     for latent in [false, true] {

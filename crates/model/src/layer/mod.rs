@@ -22,6 +22,7 @@ use crate::rows::Rows;
 use fathom_tensor::op::Rope;
 use fathom_tensor::{Tape, Weight};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// What every layer of a pass shares.
 pub(crate) struct Pass<'t, 'w> {
@@ -36,4 +37,6 @@ pub(crate) struct Pass<'t, 'w> {
     pub(crate) residency: Option<&'w Residency>,
     /// Tokens that each expert received, per MoE layer in order.
     pub(crate) loads: RefCell<Vec<Vec<u64>>>,
+    /// The experts of all rows, [N, K] per MoE layer in order; none: nobody asked.
+    pub(crate) visited: Option<RefCell<Vec<Arc<Vec<u32>>>>>,
 }

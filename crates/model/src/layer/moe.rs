@@ -26,6 +26,9 @@ impl Moe {
         let mut loads = vec![0u64; self.spec.n_experts];
         route.ids.iter().for_each(|id| loads[*id as usize] += 1);
         pass.loads.borrow_mut().push(loads);
+        if let Some(visited) = &pass.visited {
+            visited.borrow_mut().push(route.ids.clone());
+        }
         let experts: Vec<Expert<'w>> = self
             .experts
             .iter()

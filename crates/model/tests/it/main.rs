@@ -3,7 +3,9 @@
 
 #[path = "../../../../fuzz/shared/allocation.rs"]
 mod allocation;
+mod blocks;
 mod claims;
+mod experts;
 mod gguf;
 mod golden;
 mod gradients;

@@ -5,7 +5,7 @@ use fathom_model::{CachedRows, Config, Model, PackedRows, Precision, Rows};
 use fathom_tensor::{Tape, Tensor};
 use std::cell::RefCell;
 
-const CONFIG: &str = r#"{
+pub(crate) const CONFIG: &str = r#"{
     "model_type": "deepseek_v3", "vocab_size": 40, "hidden_size": 24, "intermediate_size": 36,
     "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 256,
     "q_lora_rank": 12, "kv_lora_rank": 8, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
