@@ -12,8 +12,8 @@ use super::sequence::{End, Turn};
 
 /// What a pass should take at most, in seconds, while answers are written, and while none is.
 const PASS_SECONDS: [f64; 2] = [0.5, 2.0];
-/// Rows of prompts are not fewer than this for the sake of time: so few take as long as one, nearly.
-const LEAST_ROWS: usize = 64;
+/// Rows of prompts are not fewer than this for the sake of time: fewer would save little of it.
+const LEAST_ROWS: usize = 32;
 /// How many times the rows prompts get while no answer is written.
 const ALONE: usize = 4;
 /// Weight of the newest timing.
@@ -110,9 +110,9 @@ impl Scheduler {
             0 => (ALONE * self.prefill_rows, alone),
             _ => (self.prefill_rows, busy),
         };
-        // Nobody knows yet how fast this model is.
+        // Before the first timing the next pass is a small one.
         if self.row_seconds == 0.0 {
-            return self.prefill_rows;
+            return LEAST_ROWS.min(n_most);
         }
         ((seconds / self.row_seconds) as usize).max(LEAST_ROWS).min(n_most)
     }
@@ -123,7 +123,8 @@ impl Scheduler {
         let n_rows: usize = turns().map(|turn| turn.rows.len()).sum();
         self.stats.n_passes += 1;
         self.stats.n_rows += n_rows as u64;
-        if turns().map(|turn| turn.n_fed).max().is_some_and(|most| most >= LEAST_ROWS / 2) {
+        let n_read: usize = turns().filter(|turn| !turn.writes).map(|turn| turn.n_fed).sum();
+        if n_read >= LEAST_ROWS / 2 {
             let newest = seconds / n_rows as f64;
             let before = if self.row_seconds > 0.0 { self.row_seconds } else { newest };
             self.row_seconds = before + NEWEST * (newest - before);
@@ -165,7 +166,6 @@ impl Scheduler {
     fn preempt(&mut self) {
         let Some(mut sequence) = self.running.pop() else { return };
         self.pool.release(std::mem::take(&mut sequence.table));
-        sequence.n_published = 0;
         sequence.turn = Turn::default();
         self.stats.n_preempted += 1;
         let place = self.waiting.partition_point(|other| other.id < sequence.id);

@@ -176,7 +176,8 @@ impl Reader {
     fn end(mut self) -> Result<Turns, Refusal> {
         if !self.open.is_empty() {
             let ids = quoted(&self.open);
-            let what = format!("the last of `messages` must have a `tool_result` for each of {ids}");
+            let what =
+                format!("the last of `messages` must have a `tool_result` for each of {ids}");
             return Err(Refusal::invalid("messages", what));
         }
         let prefix = self.messages.last().is_some_and(|last| last.role == Role::Assistant);

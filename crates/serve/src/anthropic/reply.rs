@@ -208,8 +208,11 @@ impl Events {
     fn begin(&mut self, n_cached: usize, out: &mut String) {
         if !std::mem::replace(&mut self.has_begun, true) {
             let prompt_cache_hit_tokens = n_cached.min(self.prompt_tokens);
-            let usage =
-                Usage { prompt_tokens: self.prompt_tokens, prompt_cache_hit_tokens, ..Usage::default() };
+            let usage = Usage {
+                prompt_tokens: self.prompt_tokens,
+                prompt_cache_hit_tokens,
+                ..Usage::default()
+            };
             let none = (Value::Null, Value::Null);
             let message = self.head.message(Vec::new(), none, usage_value(&usage));
             event("message_start", json!({"message": message}), out);

@@ -39,10 +39,8 @@ pub(super) fn tools(fields: &Fields, warnings: &mut Vec<String>) -> Result<Tools
         let unknown = tool.unknown();
         warnings.extend(unknown.iter().map(|path| format!("unknown field: {path}")));
         let kind = Json::String("function".to_owned());
-        tools.push(Json::Object(vec![
-            ("type".to_owned(), kind),
-            ("function".to_owned(), function),
-        ]));
+        tools
+            .push(Json::Object(vec![("type".to_owned(), kind), ("function".to_owned(), function)]));
     }
     let (choice, parallel) = choice(fields, &names)?;
     Ok(Tools { tools, choice, parallel })

@@ -2,16 +2,16 @@
 
 use super::*;
 use crate::sampler::LogProbs;
-use fathom_model::CachedRows;
 use fathom_model::cache::KvCache;
+use fathom_model::{CachedRows, RowKind};
 use fathom_tensor::op;
 use std::cell::RefCell;
 
 #[test]
 fn a_served_answer_is_that_of_a_session() {
-    for config in [GQA, MLA] {
-        let twin = model(config);
-        let service = start(config, ServiceSettings::new(32));
+    for kind in [GQA, MLA, EXPANDED] {
+        let twin = model(kind);
+        let service = start(kind, ServiceSettings::new(32));
         for (seed, sampling) in (0..).zip(samplings(20)) {
             for n_prompt in [1, 5, 64, 65, 200] {
                 let job = job(prompt(n_prompt, seed), Sampling { seed, ..sampling.clone() });
@@ -27,10 +27,10 @@ fn a_served_answer_is_that_of_a_session() {
 
 #[test]
 fn an_answer_does_not_depend_on_the_crowd() {
-    for config in [GQA, MLA] {
-        let twin = model(config);
+    for kind in [GQA, MLA, EXPANDED] {
+        let twin = model(kind);
         let settings = ServiceSettings { prefill_rows: 24, ..ServiceSettings::new(200) };
-        let service = start(config, settings);
+        let service = start(kind, settings);
         let mut asked = Vec::new();
         let samplings = samplings(40);
         for i in 0..21 {
@@ -49,6 +49,34 @@ fn an_answer_does_not_depend_on_the_crowd() {
 }
 
 #[test]
+fn answers_of_many_clients_that_come_and_go_are_not_mixed() {
+    let settings = ServiceSettings { max_running: 5, ..ServiceSettings::new(24) };
+    let service = start(MLA, settings);
+    let sampling = |seed| Sampling { seed, ..Sampling::plain(30) };
+    let wanted: Vec<Vec<Token>> = {
+        let twin = model(MLA);
+        (0..6).map(|key| alone(&twin, &job(prompt(70, key), sampling(key)))).collect()
+    };
+    std::thread::scope(|scope| {
+        for client in 0..8u64 {
+            let (service, wanted) = (&service, &wanted);
+            scope.spawn(move || {
+                for round in 0..12 {
+                    let key = (client + round) % 6;
+                    let asked = ask(service, job(prompt(70, key), sampling(key)));
+                    if (client + round) % 4 == 0 {
+                        continue; // gone at once
+                    }
+                    assert_eq!(asked.wait().tokens, wanted[key as usize]);
+                }
+            });
+        }
+    });
+    let stats = await_stats(&service, |stats| stats.n_finished == 96);
+    assert_eq!((stats.n_running, stats.n_waiting, stats.n_blocks_used), (0, 0, 0));
+}
+
+#[test]
 fn without_log_probabilities_the_tokens_are_the_same() {
     let service = start(GQA, ServiceSettings::new(16));
     for sampling in samplings(15) {
@@ -62,9 +90,9 @@ fn without_log_probabilities_the_tokens_are_the_same() {
 
 #[test]
 fn a_cached_beginning_changes_no_bit() {
-    for config in [GQA, MLA] {
-        let twin = model(config);
-        let service = start(config, ServiceSettings::new(32));
+    for kind in [GQA, MLA, EXPANDED] {
+        let twin = model(kind);
+        let service = start(kind, ServiceSettings::new(32));
         let first = job(prompt(150, 1), Sampling { seed: 3, ..Sampling::plain(60) });
         let cold = ask(&service, again(&first)).wait();
         let warm = ask(&service, again(&first)).wait();
@@ -77,7 +105,8 @@ fn a_cached_beginning_changes_no_bit() {
         text.extend([1, 2, 3]);
         let second = job(text, Sampling { seed: 4, ..Sampling::plain(20) });
         let heard = ask(&service, again(&second)).wait();
-        assert_eq!(heard.n_cached, Some(192));
+        // Where rows of answers have bits of their own, only the prompt is found.
+        assert_eq!(heard.n_cached, Some(if kind == EXPANDED { 128 } else { 192 }));
         assert_eq!(heard.tokens, alone(&twin, &second));
         // Another owner finds nothing.
         let stranger = ask(&service, Job { owner: 7, ..again(&second) }).wait();
@@ -89,12 +118,16 @@ fn a_cached_beginning_changes_no_bit() {
 fn drafts_change_no_bit() {
     let lookup = Drafting::Lookup { n_tokens: 4, adaptive: false };
     let module = Drafting::Mtp { n_tokens: 2, adaptive: false };
-    for (config, drafting) in
-        [(GQA, lookup), (MLA, lookup), (MLA, module), (MLA, Drafting::Auto), (GQA, Drafting::Auto)]
-    {
-        let twin = model(config);
+    for (kind, drafting) in [
+        (GQA, lookup),
+        (MLA, lookup),
+        (MLA, module),
+        (EXPANDED, Drafting::Auto),
+        (GQA, Drafting::Auto),
+    ] {
+        let twin = model(kind);
         let settings = ServiceSettings { drafting, ..ServiceSettings::new(64) };
-        let service = start(config, settings);
+        let service = start(kind, settings);
         for (seed, sampling) in (0..).zip(samplings(50)) {
             // Few enough that guesses are made, and as many as come and go meanwhile.
             let jobs: Vec<Job> = (0..3 + seed % 4)
@@ -132,7 +165,7 @@ fn in_one_pass((model, spec): &(Model, CacheSpec), text: &[u32], n_top: usize) -
     cache.borrow_mut().grow(text.len().div_ceil(64));
     let blocks: Vec<u32> = (0..text.len().div_ceil(64) as u32).collect();
     let mut rows = CachedRows::default();
-    rows.push(&blocks, 0, text);
+    rows.push_as(RowKind::Prompt, &blocks, 0, text);
     let logits = op::logits(&model.hidden_cached(&rows, &cache), model.head());
     let mut tokens = vec![Token { id: text[0], ..Token::default() }];
     for (row, id) in logits.data().chunks(logits.width()).zip(&text[1..]) {
@@ -145,15 +178,19 @@ fn in_one_pass((model, spec): &(Model, CacheSpec), text: &[u32], n_top: usize) -
 
 #[test]
 fn scores_of_a_prompt_are_those_of_one_pass() {
-    for config in [GQA, MLA] {
-        let twin = model(config);
+    for kind in [GQA, MLA, EXPANDED] {
+        let twin = model(kind);
         let settings = ServiceSettings { prefill_rows: 50, ..ServiceSettings::new(32) };
-        let service = start(config, settings);
+        let service = start(kind, settings);
         for n_new in [5, 0] {
             let text = prompt(170, 6);
             let job = Job { score_prompt: true, ..job(text.clone(), Sampling::plain(n_new)) };
             let heard = ask(&service, again(&job)).wait();
-            assert_eq!(heard.prompt.as_deref(), Some(&in_one_pass(&twin, &text, 2)[..]));
+            let (wanted, scores) = (in_one_pass(&twin, &text, 2), heard.prompt.unwrap());
+            assert_eq!(scores.len(), wanted.len());
+            for (token, wanted) in scores.iter().zip(&wanted) {
+                assert_eq!(token, wanted);
+            }
             // The second time the beginning is cached, and scored all the same.
             assert_eq!(heard.n_cached, Some(0));
             assert_eq!(heard.tokens.len(), n_new);

@@ -1,15 +1,17 @@
 //! Blocks are few, and none is lost.
 
 use super::*;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 #[test]
 fn nothing_is_lost_where_blocks_are_short() {
-    for config in [GQA, MLA] {
+    for kind in [GQA, MLA, EXPANDED] {
         for drafting in [Drafting::Off, Drafting::Auto] {
-            let twin = model(config);
+            let twin = model(kind);
             let settings =
                 ServiceSettings { prefill_rows: 40, drafting, ..ServiceSettings::new(7) };
-            let service = start(config, settings);
+            let service = start(kind, settings);
             let held = hold(&service);
             let mut asked = Vec::new();
             for i in 0..8 {
@@ -108,4 +110,53 @@ fn choices_of_one_prompt_read_it_once() {
     drop(held);
     let n_cached: Vec<_> = asked.into_iter().map(|asked| asked.wait().n_cached).collect();
     assert_eq!(n_cached, [Some(0), Some(192), Some(192), Some(192)]);
+}
+
+/// A store that outlives its engine.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<BTreeMap<u128, Vec<u8>>>>);
+
+impl BlockStore for Shelf {
+    fn load(&mut self, key: u128) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().get(&key).cloned()
+    }
+
+    fn holds(&mut self, key: u128) -> bool {
+        self.0.lock().unwrap().contains_key(&key)
+    }
+
+    fn save(&mut self, key: u128, bytes: &[u8]) {
+        self.0.lock().unwrap().insert(key, bytes.to_vec());
+    }
+}
+
+#[test]
+fn prefixes_come_back_from_the_store_where_memory_is_full_and_after_a_restart() {
+    for kind in [GQA, MLA, EXPANDED] {
+        let (twin, shelf) = (model(kind), Shelf::default());
+        let settings = |fingerprint| {
+            let store: Option<Box<dyn BlockStore>> = Some(Box::new(shelf.clone()));
+            ServiceSettings { store, fingerprint, ..ServiceSettings::new(6) }
+        };
+        let service = start(kind, settings(1));
+        let first = job(prompt(200, 1), Sampling { seed: 5, ..Sampling::plain(9) });
+        let wanted = alone(&twin, &first);
+        assert_eq!(ask(&service, again(&first)).wait().tokens, wanted);
+        for key in 2..6 {
+            ask(&service, job(prompt(200, key), Sampling::plain(9))).wait();
+        }
+        let heard = ask(&service, again(&first)).wait();
+        assert_eq!((heard.n_cached, heard.tokens), (Some(192), wanted.clone()));
+        let stats = await_stats(&service, |stats| stats.n_finished == 6);
+        assert_eq!(stats.n_disk_tokens, 192);
+        drop(service);
+
+        let service = start(kind, settings(1));
+        let heard = ask(&service, again(&first)).wait();
+        assert_eq!((heard.n_cached, heard.tokens), (Some(192), wanted.clone()));
+        drop(service);
+        // Blocks of another model are not touched.
+        let heard = ask(&start(kind, settings(2)), again(&first)).wait();
+        assert_eq!((heard.n_cached, heard.tokens), (Some(0), wanted));
+    }
 }

@@ -10,13 +10,13 @@ mod refusals;
 use super::*;
 use crate::speculate::Drafting;
 use crate::{GenerateRequest, Sampling, Session};
-use fathom_model::cache::{CacheForm, CacheSpec};
+use fathom_model::cache::{CacheForm, CacheSpec, Prefill};
 use fathom_model::{Config, Model, Precision};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Grouped queries.
-const GQA: &str = r#"{
+const GROUPED: &str = r#"{
     "model_type": "qwen2", "vocab_size": 37, "hidden_size": 24, "intermediate_size": 36,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 512,
@@ -24,7 +24,7 @@ const GQA: &str = r#"{
 }"#;
 
 /// Latent attention, experts and an MTP module.
-const MLA: &str = r#"{
+const LATENT: &str = r#"{
     "model_type": "deepseek_v3", "vocab_size": 11, "hidden_size": 24, "intermediate_size": 36,
     "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 512,
     "q_lora_rank": 12, "kv_lora_rank": 8, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
@@ -37,14 +37,22 @@ const MLA: &str = r#"{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn model(config: &str) -> (Model, CacheSpec) {
+/// A configuration, and how prompts are read.
+type Kind = (&'static str, Prefill);
+
+const GQA: Kind = (GROUPED, Prefill::Absorbed);
+const MLA: Kind = (LATENT, Prefill::Absorbed);
+/// Rows of prompts have other bits than the same rows of answers.
+const EXPANDED: Kind = (LATENT, Prefill::Expanded);
+
+fn model((config, prefill): Kind) -> (Model, CacheSpec) {
     let mut model = Model::random(Config::from_text(config).unwrap(), 11).unwrap();
     let spec = model.pack_for_cache(Precision::F32, CacheForm::Latent);
-    (model, spec)
+    (model, spec.with_prefill(prefill))
 }
 
-fn start(config: &str, settings: ServiceSettings) -> Service {
-    let (model, spec) = model(config);
+fn start(kind: Kind, settings: ServiceSettings) -> Service {
+    let (model, spec) = model(kind);
     Service::start(model, spec, settings).unwrap()
 }
 

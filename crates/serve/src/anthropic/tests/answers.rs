@@ -17,7 +17,10 @@ fn a_message_is_answered_with_text_and_usage() {
     assert_eq!(message["role"], "assistant");
     assert_eq!(message["model"], "claude-like");
     assert_eq!(message["content"], json!([{"type": "text", "text": "Hello there."}]));
-    assert_eq!((&message["stop_reason"], &message["stop_sequence"]), (&json!("end_turn"), &Value::Null));
+    assert_eq!(
+        (&message["stop_reason"], &message["stop_sequence"]),
+        (&json!("end_turn"), &Value::Null)
+    );
     let n_prompt = engine.job(0).prompt.len();
     assert_eq!(message["usage"]["input_tokens"], n_prompt - 1);
     assert_eq!(message["usage"]["cache_read_input_tokens"], 1);
@@ -30,7 +33,10 @@ fn thinking_comes_in_a_block_of_its_own() {
     let app = Stage::new().format(ChatFormat::R1).answers(&["the answer</think>\n\nHello"]).app();
     let message = run(post(&app, "/anthropic/v1/messages", body(json!({})))).json();
     let blocks = message["content"].as_array().unwrap();
-    assert_eq!((&blocks[0]["type"], &blocks[0]["thinking"]), (&json!("thinking"), &json!("the answer")));
+    assert_eq!(
+        (&blocks[0]["type"], &blocks[0]["thinking"]),
+        (&json!("thinking"), &json!("the answer"))
+    );
     assert_eq!(blocks[0]["signature"].as_str().unwrap().len(), 64);
     assert_eq!(blocks[1], json!({"type": "text", "text": "Hello"}));
     assert_eq!(blocks.len(), 2);
@@ -69,8 +75,11 @@ fn the_model_reads_what_the_blocks_say() {
     let job = engine.job(0);
     let prompt = app.served.tokenizer.decode(&job.prompt);
     for part in [
-        "Be brief.\n\n## Tools", "`get_weather`", "<｜User｜>How is\n\nParis?<｜Assistant｜>Let me see.",
-        "get_weather\n```json\n{\"city\":\"Paris\"}\n```", "<｜tool▁output▁begin｜>rain<｜tool▁output▁end｜>",
+        "Be brief.\n\n## Tools",
+        "`get_weather`",
+        "<｜User｜>How is\n\nParis?<｜Assistant｜>Let me see.",
+        "get_weather\n```json\n{\"city\":\"Paris\"}\n```",
+        "<｜tool▁output▁begin｜>rain<｜tool▁output▁end｜>",
     ] {
         assert!(prompt.contains(part), "{part} in {prompt}");
     }
@@ -81,7 +90,8 @@ fn the_model_reads_what_the_blocks_say() {
 #[test]
 fn a_last_message_of_the_assistant_is_gone_on_with() {
     let (app, engine) = Stage::new().answers(&[" there"]).both();
-    let messages = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]);
+    let messages =
+        json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]);
     let message = run(post(&app, "/v1/messages", body(json!({"messages": messages})))).json();
     assert_eq!(message["content"][0]["text"], " there", "{message}");
     let prompt = app.served.tokenizer.decode(&engine.job(0).prompt);
@@ -93,7 +103,10 @@ fn reasons_to_stop_are_told() {
     let app = app(&["Hello there, the answer"]);
     let ask = |more| run(post(&app, "/v1/messages", body(more))).json();
     let stopped = ask(json!({"stop_sequences": ["answer", "there"]}));
-    assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!("there")));
+    assert_eq!(
+        (&stopped["stop_reason"], &stopped["stop_sequence"]),
+        (&json!("stop_sequence"), &json!("there"))
+    );
     assert_eq!(stopped["content"], json!([{"type": "text", "text": "Hello "}]));
     assert_eq!(ask(json!({"max_tokens": 2}))["stop_reason"], "max_tokens");
 }
@@ -102,7 +115,8 @@ fn reasons_to_stop_are_told() {
 fn a_tool_can_be_demanded_and_a_schema() {
     let app = app(&["Hello"]);
     let ask = |more| run(post(&app, "/v1/messages", body(more))).json();
-    let message = ask(json!({"tools": weather(), "tool_choice": {"type": "tool", "name": "get_weather"}}));
+    let message =
+        ask(json!({"tools": weather(), "tool_choice": {"type": "tool", "name": "get_weather"}}));
     assert_eq!(message["stop_reason"], "tool_use", "{message}");
     assert!(message["content"][0]["input"].is_object(), "{message}");
     let schema = json!({"type": "object", "properties": {"n": {"enum": [7]}}, "required": ["n"],

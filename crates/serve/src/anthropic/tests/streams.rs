@@ -31,7 +31,8 @@ fn told(events: &[(String, Value)]) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn thinking_and_text_come_block_after_block() {
-    let app = Stage::new().format(ChatFormat::R1).answers(&["the answer</think>\n\nHello there"]).app();
+    let app =
+        Stage::new().format(ChatFormat::R1).answers(&["the answer</think>\n\nHello there"]).app();
     let said = run(post(&app, "/v1/messages", body(json!({"stream": true}))));
     assert!(said.header("content-type").unwrap().starts_with("text/event-stream"));
     let events = events(&said);
@@ -39,8 +40,14 @@ fn thinking_and_text_come_block_after_block() {
     assert_eq!(
         names,
         [
-            "message_start", "content_block_start", "content_block_delta", "content_block_stop",
-            "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+            "message_start",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
             "message_stop",
         ]
     );
@@ -62,8 +69,11 @@ fn a_call_streams_its_input() {
     let events = events(&said);
     let (_, texts) = told(&events);
     assert_eq!(texts, ["Let me see.", "{\"city\": \"Paris\"}"]);
-    let starts: Vec<&Value> =
-        events.iter().filter(|(name, _)| name == "content_block_start").map(|(_, data)| data).collect();
+    let starts: Vec<&Value> = events
+        .iter()
+        .filter(|(name, _)| name == "content_block_start")
+        .map(|(_, data)| data)
+        .collect();
     assert_eq!(starts[1]["content_block"]["name"], "get_weather");
     assert_eq!(starts[1]["content_block"]["input"], json!({}));
     assert_eq!(events[events.len() - 2].1["delta"]["stop_reason"], "tool_use");
