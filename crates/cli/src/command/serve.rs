@@ -185,12 +185,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 impl Args {
     /// What is used where a request says nothing.
     fn defaults(&self) -> settings::Typed {
-        settings::Typed {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            max_tokens: self.max_tokens,
-            ..settings::Typed::default()
-        }
+        settings::Typed::for_requests(self.temperature, self.top_p, self.max_tokens)
     }
 
     fn settings(&self, keys: Keys) -> Settings {

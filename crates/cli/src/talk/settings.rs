@@ -45,11 +45,11 @@ pub(crate) enum Penalty {
 pub(crate) struct Typed {
     /// Randomness: 0 always takes the most likely token [default: what the model states, else 0.6]
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
-    pub(crate) temperature: Option<f32>,
+    temperature: Option<f32>,
 
     /// Draw only from the likeliest tokens that together have this probability [default: what the model states, else 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = top_p)]
-    pub(crate) top_p: Option<f32>,
+    top_p: Option<f32>,
 
     /// Draw only from the K likeliest tokens; 0 is all [default: what the model states, else 0]
     #[arg(long, value_name = "K")]
@@ -81,7 +81,7 @@ pub(crate) struct Typed {
 
     /// Longest answer, in tokens [default: what the model states or has room for]
     #[arg(long, value_name = "N", value_parser = max_tokens)]
-    pub(crate) max_tokens: Option<usize>,
+    max_tokens: Option<usize>,
 
     /// End the answer before this text; may be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = stop)]
@@ -89,6 +89,15 @@ pub(crate) struct Typed {
 }
 
 impl Typed {
+    /// The settings that a server has for requests which state none.
+    pub(crate) fn for_requests(
+        temperature: Option<f32>,
+        top_p: Option<f32>,
+        max_tokens: Option<usize>,
+    ) -> Typed {
+        Typed { temperature, top_p, max_tokens, ..Typed::default() }
+    }
+
     /// Settings for the model in `dir`, and the ids that its own file ends answers with.
     pub(crate) fn over_defaults_of(&self, dir: &Path) -> Result<(Settings, Vec<u32>), Failure> {
         let stated = Generation::of(dir)?;
