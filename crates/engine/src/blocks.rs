@@ -99,7 +99,8 @@ impl BlockPool {
         let mut blocks = table.blocks[..n_full].to_vec();
         self.share(&blocks);
         if !table.n_tokens.is_multiple_of(BLOCK_TOKENS) {
-            let copy = self.take(cache).unwrap_or_else(|| panic!("a fork exceeds the limit of {} blocks", self.limit));
+            let copy = self.take(cache);
+            let copy = copy.unwrap_or_else(|| panic!("a fork exceeds {} blocks", self.limit));
             cache.borrow_mut().copy_block(table.blocks[n_full], copy);
             blocks.push(copy);
         }
@@ -131,6 +132,11 @@ impl BlockTable {
     /// Blocks that are missing for `n_more` tokens behind those stored.
     pub fn n_missing(&self, n_more: usize) -> usize {
         (self.n_tokens + n_more).div_ceil(BLOCK_TOKENS).saturating_sub(self.blocks.len())
+    }
+
+    /// Tokens for which there is room behind those stored, with `n_blocks` more blocks.
+    pub fn n_room(&self, n_blocks: usize) -> usize {
+        (self.blocks.len().saturating_add(n_blocks)).saturating_mul(BLOCK_TOKENS) - self.n_tokens
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Error {
     /// A setting outside its range.
     Setting {
-        /// The field of `Sampling`.
+        /// The field of `Sampling` or `ServiceSettings`.
         name: &'static str,
         /// What it was.
         value: f32,
@@ -24,6 +24,13 @@ pub enum Error {
     },
     /// A prompt without a token.
     EmptyPrompt,
+    /// A token of a prompt that does not exist.
+    TokenOutside {
+        /// The token.
+        id: u32,
+        /// Tokens that the model knows.
+        vocab_size: usize,
+    },
     /// The model computed a logit that is NaN or +∞.
     LogitNotFinite {
         /// The token.
@@ -52,6 +59,9 @@ impl fmt::Display for Error {
                 write!(f, "`logit_bias` names token {id}, the vocabulary has {vocab_limit} tokens")
             }
             Error::EmptyPrompt => f.write_str("the prompt has no tokens"),
+            Error::TokenOutside { id, vocab_size } => {
+                write!(f, "the prompt holds token {id}, the model knows {vocab_size}")
+            }
             Error::LogitNotFinite { id, value } => write!(
                 f,
                 "the model computed the logit {value} for token {id}\n\

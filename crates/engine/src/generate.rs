@@ -244,7 +244,8 @@ impl Session {
             None if n == 0 => self.module.catch_up_late(&sequence),
             None => {
                 let n_drawn = answer.n_drawn as u64;
-                let ahead = Ahead { sampling, history: &answer.history, n_drawn };
+                let history = &answer.history;
+                let ahead = Ahead { sampling, history, sample_idx: 0, n_drawn };
                 self.module.draft(&sequence, n, &ahead, &mut drafter.drafts);
             }
         }

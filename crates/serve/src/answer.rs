@@ -2,6 +2,17 @@
 //!
 //! Every protocol tells the same story from it.
 
+mod answering;
+mod calls;
+mod meter;
+mod prompt;
+mod reply;
+mod start;
+
+pub use answering::Answering;
+pub use prompt::{Prompt, prompt, with_bos};
+pub use start::{Answers, EXPLAIN_TOP, ask};
+
 use crate::refusal::Refusal;
 
 /// What a client is told next about one answer. Texts of one kind, joined, do not depend on load.
@@ -97,7 +108,8 @@ impl FinishReason {
     }
 }
 
-/// Tokens of a request. Hits and misses together are the prompt.
+/// Tokens of a request, or of one of its answers: of several answers to one prompt the first counts the
+/// prompt, so that their sum is the request. Hits and misses together are the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt.
@@ -114,6 +126,16 @@ impl Usage {
     /// Tokens of the prompt that had to be read.
     pub fn prompt_cache_miss_tokens(&self) -> usize {
         self.prompt_tokens - self.prompt_cache_hit_tokens
+    }
+
+    /// This and another together.
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            prompt_cache_hit_tokens: self.prompt_cache_hit_tokens + other.prompt_cache_hit_tokens,
+            completion_tokens: self.completion_tokens + other.completion_tokens,
+            reasoning_tokens: self.reasoning_tokens + other.reasoning_tokens,
+        }
     }
 
     /// All tokens.

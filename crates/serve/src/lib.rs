@@ -4,8 +4,26 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod anthropic;
+pub mod app;
 pub mod ask;
 pub mod block_files;
 pub mod caller;
+pub mod grammar;
+mod host_names;
+mod origins;
+pub mod page;
+mod protocol;
 pub mod refusal;
+mod route;
+pub mod router;
 pub mod served;
+pub mod server;
+mod sse;
+mod stall;
+mod stand_in;
+#[cfg(test)]
+mod testing;
+mod unique;
+
+pub use stand_in::{auth, metrics, store};

@@ -66,12 +66,14 @@ impl Refusal {
     }
 }
 
+/// OpenAI's shape. The refusal itself goes along with the response, for those who want another shape.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

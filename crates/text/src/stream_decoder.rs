@@ -6,6 +6,12 @@ use crate::Tokenizer;
 pub struct StreamDecoder<'t> {
     tokenizer: &'t Tokenizer,
     skip_special: bool,
+    characters: Characters,
+}
+
+/// Bytes on their way to becoming characters, for those who hold no tokenizer.
+#[derive(Clone, Debug, Default)]
+pub struct Characters {
     /// Bytes of a character that has begun but not ended: at most three.
     pending: Vec<u8>,
 }
@@ -13,7 +19,7 @@ pub struct StreamDecoder<'t> {
 impl<'t> StreamDecoder<'t> {
     /// Writes special tokens out, as [`Tokenizer::decode`] does.
     pub fn new(tokenizer: &'t Tokenizer) -> StreamDecoder<'t> {
-        StreamDecoder { tokenizer, skip_special: false, pending: Vec::new() }
+        StreamDecoder { tokenizer, skip_special: false, characters: Characters::default() }
     }
 
     /// Leaves special tokens out, as [`Tokenizer::decode_skip_special`] does.
@@ -26,15 +32,18 @@ impl<'t> StreamDecoder<'t> {
         if self.skip_special && self.tokenizer.is_special(id) {
             return String::new();
         }
-        self.push_bytes(self.tokenizer.id_to_bytes(id).unwrap_or(&[]))
+        self.characters.push(self.tokenizer.id_to_bytes(id).unwrap_or(&[]))
     }
 
     /// What is left at the end: nothing, or U+FFFD for a character that never ended.
-    pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+    pub fn finish(mut self) -> String {
+        self.characters.finish()
     }
+}
 
-    fn push_bytes(&mut self, bytes: &[u8]) -> String {
+impl Characters {
+    /// The whole characters that `bytes` complete; bytes that can never be one become U+FFFD.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
         let mut done = 0;
@@ -53,6 +62,12 @@ impl<'t> StreamDecoder<'t> {
         }
         self.pending.drain(..done);
         text
+    }
+
+    /// What is left at the end: nothing, or U+FFFD for a character that never ended.
+    pub fn finish(&mut self) -> String {
+        let pending = std::mem::take(&mut self.pending);
+        String::from_utf8_lossy(&pending).into_owned()
     }
 }
 

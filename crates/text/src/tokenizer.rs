@@ -211,6 +211,12 @@ impl Tokenizer {
         self.tokens.special.get(id as usize).copied().unwrap_or(false)
     }
 
+    /// Added tokens that are no text, such as `<｜User｜>`: [`Tokenizer::encode_plain`] never gives them.
+    pub fn control_ids(&self) -> Vec<u32> {
+        let controls = self.added.all().iter().filter(|token| !token.is_text());
+        controls.map(|token| token.id).collect()
+    }
+
     /// The content of the `tokenizer.json`, byte for byte as it was read or trained; written
     /// anew for a vocabulary that came without one.
     pub fn json(&self) -> &[u8] {

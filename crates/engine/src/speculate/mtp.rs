@@ -44,6 +44,8 @@ pub(crate) struct Ahead<'a> {
     pub(crate) sampling: &'a Sampling,
     /// The tokens before the first guess.
     pub(crate) history: &'a History,
+    /// Which of several answers to one prompt and seed.
+    pub(crate) sample_idx: u64,
     /// Place of the first guess in the answer.
     pub(crate) n_drawn: u64,
 }
@@ -60,6 +62,12 @@ impl MtpRows {
             self.hidden.truncate((n_tokens - self.n_cached) * width);
         }
         self.n_cached + self.hidden.len() / width
+    }
+
+    /// Goes on behind `n_tokens` tokens whose rows are in the cache, or as good as that.
+    pub(crate) fn skip_to(&mut self, n_tokens: usize) {
+        self.n_cached = n_tokens;
+        self.hidden.clear();
     }
 
     /// Hidden states of the next tokens, [n, D].
@@ -107,7 +115,8 @@ impl MtpRows {
         for i in 0..n {
             op::logits_into(hidden.data(), head, &mut self.logits);
             let history = imagined.as_ref().unwrap_or(ahead.history);
-            let key = [ahead.sampling.seed, 0, 0, ahead.n_drawn + i as u64];
+            let place = ahead.n_drawn + i as u64;
+            let key = [ahead.sampling.seed, 0, ahead.sample_idx, place];
             let Ok(token) = sampler::choose(&mut self.logits, ahead.sampling, history, &key) else {
                 return;
             };

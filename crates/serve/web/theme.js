@@ -1,0 +1,30 @@
+// Light, dark, or as the system likes.
+
+import { read, write } from './api.js';
+
+const KEY = 'fathom.theme';
+const system = matchMedia('(prefers-color-scheme: dark)');
+
+export function theme() {
+  const wanted = read(KEY);
+  return wanted === 'light' || wanted === 'dark' ? wanted : 'auto';
+}
+
+export function setTheme(wanted) {
+  write(KEY, wanted === 'auto' ? null : wanted);
+  apply();
+}
+
+/** Follows the system from now on. `changed` is told after every change, as canvases do not follow CSS. */
+export function followSystem(changed) {
+  system.addEventListener('change', () => {
+    apply();
+    changed();
+  });
+}
+
+function apply() {
+  const wanted = theme();
+  const dark = wanted === 'dark' || (wanted === 'auto' && system.matches);
+  document.documentElement.dataset.theme = dark ? 'dark' : 'light';
+}
