@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use fathom_engine::Sampling;
 use fathom_engine::service::{
-    Constraint, Ended, Engine, Event, Failed, Job, Listener, Refused, Stats, Ticket, Token,
+    Ended, Engine, Event, Failed, Job, Listener, Refused, Stats, Ticket, Token,
 };
 use fathom_text::{
     BpeSettings, ChatFormat, ChatRenderer, PretokenizerStyle, Tokenizer, special, train_bpe,
@@ -74,10 +74,11 @@ impl Stage {
     /// The format of V3, no answers, usual settings.
     pub(crate) fn new() -> Stage {
         let tokenizer = tokenizer();
+        let closers = ["\"", "}", "]"].map(|text| tokenizer.token_id(text).unwrap()).into();
         Stage {
             format: Some(ChatFormat::V3),
             tokenizer,
-            engine: ScriptedEngine::default(),
+            engine: ScriptedEngine { closers, ..ScriptedEngine::default() },
             settings: Settings::default(),
             store: None,
             context_tokens: CONTEXT,
@@ -164,9 +165,9 @@ impl Stage {
 
 /// Says what it was told to say, at once and on the asking thread, or when it is released.
 ///
-/// Token `t` has log-probability -0.5, after it come `t + 1`, `t + 2`, … with -1.5, -2.5, …. A token that
-/// the constraint forbids is replaced by the smallest allowed one; behind its script it says a stop
-/// token as soon as that is allowed.
+/// Token `t` has log-probability -0.5, after it come `t + 1`, `t + 2`, … with -1.5, -2.5, …. Where the
+/// constraint forbids what it was told, it stops if it may, or closes a text, an object, a list, or
+/// says the smallest token that is allowed.
 #[derive(Default)]
 pub(crate) struct ScriptedEngine {
     answers: Mutex<VecDeque<Vec<u32>>>,
@@ -180,6 +181,8 @@ pub(crate) struct ScriptedEngine {
     pub(crate) end: Mutex<Option<Ended>>,
     /// Tokens of each prompt that count as cached.
     pub(crate) n_cached: Mutex<usize>,
+    /// Tokens that end something in JSON.
+    closers: Vec<u32>,
     hold: AtomicBool,
     held: Mutex<Vec<Held>>,
 }
@@ -232,7 +235,7 @@ impl ScriptedEngine {
                 return;
             }
             let wanted = answer.get(n_said).copied();
-            let Some(id) = choose(&mut job, wanted) else {
+            let Some(id) = choose(&mut job, wanted, &self.closers) else {
                 let ended = self.end.lock().unwrap().take().unwrap_or(Ended::Stop);
                 listener(Event::Ended(ended));
                 return;
@@ -288,20 +291,18 @@ impl Engine for ScriptedEngine {
 }
 
 /// The token that was wanted, if it is allowed; a stop token where none was.
-fn choose(job: &mut Job, wanted: Option<u32>) -> Option<u32> {
+fn choose(job: &mut Job, wanted: Option<u32>, closers: &[u32]) -> Option<u32> {
     let stop = job.sampling.stop_ids.first().copied();
     let Some(constraint) = &mut job.constraint else { return wanted.or(stop) };
     let n_words = job.sampling.vocab_limit.div_ceil(32);
-    let id = allowed(constraint.as_mut(), n_words, wanted.or(stop))?;
-    constraint.accept(id).unwrap();
-    Some(id)
-}
-
-fn allowed(constraint: &mut dyn Constraint, n_words: usize, wanted: Option<u32>) -> Option<u32> {
     let mut mask = vec![u32::MAX; n_words];
     constraint.allow(&mut mask).unwrap();
-    let is_allowed = |id: u32| mask[id as usize / 32] >> (id % 32) & 1 == 1;
-    wanted.filter(|id| is_allowed(*id)).or((0..n_words as u32 * 32).find(|id| is_allowed(*id)))
+    let is_allowed = |id: &u32| mask[*id as usize / 32] >> (id % 32) & 1 == 1;
+    let all = 0..n_words as u32 * 32;
+    let in_order = wanted.into_iter().chain(stop).chain(closers.iter().copied()).chain(all);
+    let id = in_order.into_iter().find(is_allowed)?;
+    constraint.accept(id).unwrap();
+    Some(id)
 }
 
 fn token(job: &Job, id: u32, scored: bool) -> Token {

@@ -403,3 +403,32 @@ fn hidden_states_after_a_prefix_from_memory_or_disk_have_the_bits_of_a_fresh_run
         assert_eq!(run(&mut of_spec(), 2), fresh, "in another program");
     }
 }
+
+/// Prints the shortest time of each; run it with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn time_of_saving_and_loading_a_block() {
+    // Latents of DeepSeek-V2-Lite.
+    let spec = CacheSpec { n_layers: 27, qk_dim: 576, v_dim: 512, ..SPEC };
+    let shelf = Shelf::new();
+    let mut world = World::new(1, shelf.boxed());
+    world.cache = RefCell::new(KvCache::new(spec));
+    let [mut saving, mut loading] = [Duration::MAX; 2];
+    for turn in 0..20 {
+        let tokens = text(&[turn]);
+        let block = world.pool.take(&world.cache).unwrap();
+        world.tree.insert(0, &tokens, &[block], &mut world.pool);
+        world.pool.unshare(&[block]);
+        let start = std::time::Instant::now();
+        world.evict(1);
+        saving = saving.min(start.elapsed());
+        let start = std::time::Instant::now();
+        let found = world.tree.lookup(0, &tokens, &mut world.pool, &world.cache);
+        loading = loading.min(start.elapsed());
+        world.pool.unshare(&found.blocks);
+        world.evict(1);
+        shelf.0.lock().unwrap().files.clear();
+    }
+    let n_bytes = world.cache.borrow().exported_bytes();
+    eprintln!("{n_bytes} bytes: saved in {saving:?}, loaded in {loading:?}");
+}

@@ -388,7 +388,10 @@ fn a_masked_draw_is_that_of_the_remaining_distribution() {
         let token = choose_masked(&mut logits.clone(), &plain(), &history, &[3, key], Some(&mask));
         counts[token.unwrap() as usize] += 1.0 / 20_000.0;
     }
-    assert!((counts[1] - 2.0_f64 / 3.0).abs() < 0.015 && counts[0] + counts[2] == 0.0, "{counts:?}");
+    assert!(
+        (counts[1] - 2.0_f64 / 3.0).abs() < 0.015 && counts[0] + counts[2] == 0.0,
+        "{counts:?}"
+    );
 }
 
 #[test]

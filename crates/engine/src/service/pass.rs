@@ -110,11 +110,11 @@ impl Scheduler {
             return;
         }
         let n_rows = drawn_from.len() / hidden.width();
-        self.logits.resize(n_rows * vocab, 0.0);
-        op::logits_into(&drawn_from, self.model.head(), &mut self.logits);
+        let logits = room_for(&mut self.logits, n_rows * vocab);
+        op::logits_into(&drawn_from, self.model.head(), logits);
 
         let mut tasks = Vec::new();
-        let mut left = &mut self.logits[..];
+        let mut left = logits;
         for sequence in self.running.iter_mut().filter(|sequence| sequence.turn.draws) {
             let n = 1 + sequence.turn.guesses.len();
             let (logits, others) = left.split_at_mut(n * vocab);
@@ -159,6 +159,14 @@ fn add_experts(tokens: &mut [Token], first: usize, trace: &ExpertTrace) {
     }
 }
 
+/// The first `n` numbers of memory that never shrinks: its size would go up and down with every pass.
+fn room_for(memory: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if memory.len() < n {
+        memory.resize(n, 0.0);
+    }
+    &mut memory[..n]
+}
+
 /// The `targets` of a prompt with their log-probabilities after the rows `hidden` [n, D].
 fn score(
     model: &Model,
@@ -168,7 +176,7 @@ fn score(
     logits: &mut Vec<f32>,
 ) -> Result<Vec<Token>, End> {
     let vocab = model.head().n_out();
-    logits.resize(targets.len() * vocab, 0.0);
+    let logits = room_for(logits, targets.len() * vocab);
     op::logits_into(hidden, model.head(), logits);
     let n_ids = sequence.job.sampling.vocab_limit.min(vocab);
     let n_top = sequence.job.n_top_log_probs.unwrap_or(0);

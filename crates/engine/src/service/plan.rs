@@ -166,7 +166,6 @@ impl Scheduler {
     fn preempt(&mut self) {
         let Some(mut sequence) = self.running.pop() else { return };
         self.pool.release(std::mem::take(&mut sequence.table));
-        sequence.n_published = 0;
         sequence.turn = Turn::default();
         self.stats.n_preempted += 1;
         let place = self.waiting.partition_point(|other| other.id < sequence.id);

@@ -49,6 +49,34 @@ fn an_answer_does_not_depend_on_the_crowd() {
 }
 
 #[test]
+fn answers_of_many_clients_that_come_and_go_are_not_mixed() {
+    let settings = ServiceSettings { max_running: 5, ..ServiceSettings::new(24) };
+    let service = start(MLA, settings);
+    let sampling = |seed| Sampling { seed, ..Sampling::plain(30) };
+    let wanted: Vec<Vec<Token>> = {
+        let twin = model(MLA);
+        (0..6).map(|key| alone(&twin, &job(prompt(70, key), sampling(key)))).collect()
+    };
+    std::thread::scope(|scope| {
+        for client in 0..8u64 {
+            let (service, wanted) = (&service, &wanted);
+            scope.spawn(move || {
+                for round in 0..12 {
+                    let key = (client + round) % 6;
+                    let asked = ask(service, job(prompt(70, key), sampling(key)));
+                    if (client + round) % 4 == 0 {
+                        continue; // gone at once
+                    }
+                    assert_eq!(asked.wait().tokens, wanted[key as usize]);
+                }
+            });
+        }
+    });
+    let stats = await_stats(&service, |stats| stats.n_finished == 96);
+    assert_eq!((stats.n_running, stats.n_waiting, stats.n_blocks_used), (0, 0, 0));
+}
+
+#[test]
 fn without_log_probabilities_the_tokens_are_the_same() {
     let service = start(GQA, ServiceSettings::new(16));
     for sampling in samplings(15) {
