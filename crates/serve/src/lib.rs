@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod anthropic;
 pub mod app;
+mod aside;
 pub mod ask;
 pub mod block_files;
 pub mod caller;

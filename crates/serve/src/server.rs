@@ -4,6 +4,7 @@
 //! while it waits or is written to; dropping its connection drops its answers.
 
 use crate::app::Shared;
+use crate::aside;
 use crate::host_names;
 use crate::router::router;
 use crate::stall::StallLimit;
@@ -34,6 +35,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 pub fn serve(listener: TcpListener, app: Shared, stop: impl Fn() -> bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
+        .max_blocking_threads(aside::THREADS)
         .thread_name("fathom-http")
         .enable_all()
         .build()?;

@@ -212,6 +212,7 @@ function frame() {
   showSidebar(!narrow.matches && read('fathom.sidebar') !== '0', false);
   narrow.addEventListener('change', () => showSidebar(!narrow.matches, false));
   addEventListener('keydown', shortcut);
+  requestAnimationFrame(() => at('app').classList.add('ready'));
 }
 
 function footButton(name, label, run) {

@@ -127,10 +127,15 @@ export class Chat {
       for (const token of more) tokens.push({ ...token, thinking });
       grew(tokens);
     };
+    const length = message.reasoning.length + message.content.length;
+    answering.listeners.grew = () => {
+      // What was stopped or cut off would go on otherwise.
+      if (message.meta.finish === undefined && again.reasoning.length + again.content.length >= length) answering.stop();
+    };
     signal.addEventListener('abort', () => answering.stop());
     await answering.run();
     if (again.meta.error !== undefined) return again.meta.error;
-    if (!again.meta.stopped) conversation.explained.set(id, tokens);
+    if (!signal.aborted) conversation.explained.set(id, tokens);
     // A cut or continued answer is as long as it is; one that differs is from another server.
     const same = again.content.startsWith(message.content) || message.content.startsWith(again.content);
     return same ? null : { kind: 'differs', message: '' };

@@ -6,7 +6,8 @@ const KEY = 'fathom.drafts';
 const MAX_DRAFTS = 50;
 
 export function draftOf(id) {
-  return all()[id ?? 'new'] ?? '';
+  const drafts = all();
+  return Object.hasOwn(drafts, id ?? 'new') ? String(drafts[id ?? 'new']) : '';
 }
 
 export function keepDraft(id, text) {

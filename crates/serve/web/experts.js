@@ -83,7 +83,7 @@ function grid(rows, columns, { room, tall }, strength, sharp) {
       const value = strength(row, column);
       if (value <= 0) continue;
       context.fillStyle = front;
-      context.globalAlpha = sharp ? 1 : 0.12 + 0.88 * Math.sqrt(value);
+      context.globalAlpha = sharp ? 1 : 0.06 + 0.94 * value;
       // A mark must be seen, also where a cell is a hair.
       context.fillRect(x, row * height, sharp ? Math.max(2, cell - gap) : Math.max(1, cell - gap), height - bar);
     }

@@ -87,8 +87,11 @@ export class ExplainView {
       const span = event.target.closest?.('[data-at]');
       return span === null || span === undefined ? -1 : Number(span.dataset.at);
     };
-    this.text.addEventListener('pointerover', (event) => {
+    this.text.addEventListener('pointermove', (event) => {
+      // Text that scrolls below a resting pointer is not pointed at.
+      if (event.movementX === 0 && event.movementY === 0) return;
       const found = at(event);
+      if (found === this.#active) return;
       if (found >= 0 && !this.#pinned) this.#show(found);
     });
     this.text.addEventListener('click', (event) => {

@@ -68,8 +68,8 @@ export class MathReader {
     if (this.depth >= MAX_DEPTH) return [this.atom()].filter((one) => one !== null);
     for (let token = this.peek(); token !== undefined; token = this.peek()) {
       if (token === '}' || token === '&' || token === '\\right' || token === '\\end' || stop(token)) break;
-      const style = STYLES[token.slice(1)];
-      if (style !== undefined && token.startsWith('\\')) {
+      if (token.startsWith('\\') && Object.hasOwn(STYLES, token.slice(1))) {
+        const style = STYLES[token.slice(1)];
         this.at++;
         this.depth++;
         out.push(node('mstyle', { displaystyle: style[0], scriptlevel: style[1] }, this.until(stop)));
@@ -228,7 +228,7 @@ export class MathReader {
     if (DELIMITERS.has(token)) return leaf('mo', DELIMITERS.get(token), { stretchy: 'false' });
     if (ALPHABET_COMMANDS.has(name.replace('*', ''))) return this.inAlphabetOf(name);
     if (ACCENTS.has(name) || UNDER_ACCENTS.has(name)) return this.accent(name);
-    if (BIG[name] !== undefined) return this.big(BIG[name]);
+    if (Object.hasOwn(BIG, name)) return this.big(BIG[name]);
     if ('%$#_&'.includes(name)) return leaf(name === '%' ? 'mo' : 'mtext', name, name === '%' ? { lspace: '0', rspace: '0' } : {});
     return this.structure(name) ?? unknown(token);
   }
@@ -267,7 +267,7 @@ export class MathReader {
     const base = this.argument();
     if (UNDER_ACCENTS.has(name)) {
       const under = node('munder', {}, [base, leaf('mo', UNDER_ACCENTS.get(name), { stretchy: 'true' })]);
-      return { ...under, limits: name === 'underline' ? null : 'always' };
+      return { ...under, limits: 'always' };
     }
     const [sign, stretchy] = ACCENTS.get(name);
     const over = node('mover', { accent: 'true' }, [base, leaf('mo', sign, { stretchy: String(stretchy) })]);
@@ -299,6 +299,7 @@ export class MathReader {
       case 'texttt': return this.text('mono');
       case 'textsf': return this.text('');
       case 'boxed': case 'fbox': return node('mrow', { class: 'boxed' }, [this.argument()]);
+      case 'overline': case 'underline': return node('mrow', { class: name }, [this.argument()]);
       case 'overset': case 'stackrel': return this.stacked('mover');
       case 'underset': return this.stacked('munder');
       case 'xrightarrow': return this.arrow('→');
@@ -360,7 +361,7 @@ export class MathReader {
 
   arrow(sign) {
     const below = this.option();
-    const above = node('mpadded', { lspace: '0.4em', width: '+0.8em' }, [this.argument()]);
+    const above = node('mrow', {}, [space(0.5), this.argument(), space(0.5)]);
     const arrow = leaf('mo', sign, { stretchy: 'true' });
     return below === null ? node('mover', {}, [arrow, above]) : node('munderover', {}, [arrow, below, above]);
   }

@@ -72,7 +72,7 @@ const TABLE = {
   grid_of_answer: ['Heat map of visits, {layers} layers by {n} experts', '访问热图：{layers} 层 × {n} 个专家'],
   grid_of_token: ['{layers} layers by {n} experts, {k} visited in each layer', '{layers} 层 × {n} 个专家，每层访问 {k} 个'],
   heat_cell: ['layer {layer} · expert {expert} · {n} tokens ({share})', '第 {layer} 层 · 专家 {expert} · {n} 个词元（{share}）'],
-  heat_hint: ['Rows are layers, columns are experts; the darker, the more tokens.', '每行是一层，每列是一个专家；越深表示词元越多。'],
+  heat_hint: ['Rows are layers, columns are experts; the stronger the colour, the more tokens.', '每行是一层，每列是一个专家；颜色越浓表示词元越多。'],
   idea_1: ['Prove that √2 is irrational', '证明 √2 是无理数'],
   idea_2: ['Explain mixture-of-experts with a small table', '用一个小表格解释混合专家模型'],
   idea_3: ['Write a Rust function that merges two sorted slices', '写一个合并两个有序切片的 Rust 函数'],

@@ -58,12 +58,12 @@ export const DELIMITERS = pairs(`
 /** Accents: the sign above (or below) and whether it stretches. */
 export const ACCENTS = new Map([
   ['hat', ['^', false]], ['widehat', ['^', true]], ['tilde', ['~', false]], ['widetilde', ['~', true]],
-  ['bar', ['¯', false]], ['overline', ['‾', true]], ['vec', ['→', false]], ['overrightarrow', ['→', true]],
+  ['bar', ['¯', false]], ['vec', ['→', false]], ['overrightarrow', ['→', true]],
   ['overleftarrow', ['←', true]], ['overleftrightarrow', ['↔', true]], ['dot', ['˙', false]], ['ddot', ['¨', false]], ['dddot', ['⃛', false]],
   ['acute', ['´', false]], ['grave', ['`', false]], ['check', ['ˇ', false]], ['breve', ['˘', false]], ['mathring', ['˚', false]],
   ['overbrace', ['⏞', true]], ['overbracket', ['⎴', true]],
 ]);
-export const UNDER_ACCENTS = new Map([['underline', '_'], ['underbrace', '⏟'], ['underbracket', '⎵']]);
+export const UNDER_ACCENTS = new Map([['underbrace', '⏟'], ['underbracket', '⎵']]);
 
 /** Widths in em. */
 export const SPACES = new Map([

@@ -4,6 +4,7 @@ use super::reply::{Events, Whole};
 use super::request;
 use crate::answer;
 use crate::app::Shared;
+use crate::aside::aside;
 use crate::ask::PromptAsk;
 use crate::caller::Caller;
 use crate::protocol::body::JsonBody;
@@ -31,9 +32,13 @@ async fn messages(
     Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
-    let request = request::read(&app.served, &body)?;
-    let answers = answer::ask(&app, caller, request.ask.clone())?;
     let keep_alive = app.settings.keep_alive;
+    let asked = aside(move || {
+        let request = request::read(&app.served, &body)?;
+        let answers = answer::ask(&app, caller, request.ask.clone())?;
+        Ok((request, answers))
+    });
+    let (request, answers) = asked.await?;
     let response = match request.stream {
         true => {
             let events = Events::new(&request, &answers);
@@ -48,7 +53,10 @@ async fn count_tokens(
     State(app): State<Shared>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, Refusal> {
-    let chat = request::read_conversation(&app.served, &body)?;
-    let prompt = answer::prompt(&app.served, &PromptAsk::Chat(chat))?;
+    let counted = aside(move || {
+        let chat = request::read_conversation(&app.served, &body)?;
+        answer::prompt(&app.served, &PromptAsk::Chat(chat))
+    });
+    let prompt = counted.await?;
     Ok(Json(json!({"input_tokens": prompt.ids.len()})))
 }

@@ -2,6 +2,7 @@
 
 use crate::answer;
 use crate::app::Shared;
+use crate::aside::aside;
 use crate::caller::Caller;
 use crate::protocol::body::JsonBody;
 use crate::protocol::chat_reply::{Chunks, Whole};
@@ -19,7 +20,7 @@ pub(crate) async fn chat(
     Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
-    respond(&app, caller, &body, false).await
+    respond(app, caller, body, false).await
 }
 
 /// The same with beta features: the last message may be the beginning of the answer.
@@ -28,18 +29,17 @@ pub(crate) async fn chat_beta(
     Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
-    respond(&app, caller, &body, true).await
+    respond(app, caller, body, true).await
 }
 
-async fn respond(
-    app: &Shared,
-    caller: Caller,
-    body: &Json,
-    beta: bool,
-) -> Result<Response, Refusal> {
-    let request = chat_request::read(&app.served, body, beta)?;
-    let answers = answer::ask(app, caller, request.ask.clone())?;
+async fn respond(app: Shared, caller: Caller, body: Json, beta: bool) -> Result<Response, Refusal> {
     let keep_alive = app.settings.keep_alive;
+    let asked = aside(move || {
+        let request = chat_request::read(&app.served, &body, beta)?;
+        let answers = answer::ask(&app, caller, request.ask.clone())?;
+        Ok((request, answers))
+    });
+    let (request, answers) = asked.await?;
     let response = match request.stream {
         true => {
             let chunks = Chunks::new(&request, &answers);

@@ -2,6 +2,7 @@
 
 use crate::answer::{self, Answers};
 use crate::app::Shared;
+use crate::aside::aside;
 use crate::caller::Caller;
 use crate::protocol::body::JsonBody;
 use crate::protocol::completion_reply::{Chunks, Whole};
@@ -18,11 +19,15 @@ pub(crate) async fn completions(
     Extension(caller): Extension<Caller>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
-    let request = completion_request::read(&app.served, &body)?;
-    // A prompt that is refused takes back those before it: they are dropped here.
-    let asked = request.asks.iter().map(|ask| answer::ask(&app, caller, ask.clone()));
-    let answers = Answers::join(asked.collect::<Result<_, _>>()?);
     let keep_alive = app.settings.keep_alive;
+    let asked = aside(move || {
+        let request = completion_request::read(&app.served, &body)?;
+        // A prompt that is refused takes back those before it: they are dropped here.
+        let asked = request.asks.iter().map(|ask| answer::ask(&app, caller, ask.clone()));
+        let answers = Answers::join(asked.collect::<Result<_, _>>()?);
+        Ok((request, answers))
+    });
+    let (request, answers) = asked.await?;
     let response = match request.stream {
         true => sse::stream(answers, keep_alive, Chunks::new(&request)),
         false => sse::whole(answers, keep_alive, Whole::new(&request)).await,

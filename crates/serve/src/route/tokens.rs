@@ -2,6 +2,7 @@
 
 use crate::answer;
 use crate::app::Shared;
+use crate::aside::aside;
 use crate::ask::PromptAsk;
 use crate::protocol::body::JsonBody;
 use crate::protocol::chat_request;
@@ -13,6 +14,7 @@ use crate::refusal::Refusal;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use fathom_text::chat::Json as JsonText;
 use serde_json::{Value, json};
 
 /// Ids of a text, or of a conversation as its template lays it out.
@@ -20,25 +22,7 @@ pub(crate) async fn tokenize(
     State(app): State<Shared>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
-    let fields = Fields::of("", &body)?;
-    check_model(&app, &fields)?;
-    let ids = match fields.any("messages") {
-        Some(_) => {
-            let chat = chat_request::read_conversation(&app.served, &fields)?;
-            answer::prompt(&app.served, &PromptAsk::Chat(chat))?.ids
-        }
-        None => text_ids(&app, &fields)?,
-    };
-    let mut body = json!({
-        "tokens": ids,
-        "count": ids.len(),
-        "max_model_len": app.served.context_tokens,
-    });
-    if fields.flag("return_token_strs")?.or(fields.flag("with_pieces")?).unwrap_or(false) {
-        let text = |id: &u32| app.served.tokenizer.token_text(*id);
-        body["token_strs"] = json!(ids.iter().map(text).collect::<Vec<_>>());
-    }
-    Ok(with_warnings(body, &fields))
+    aside(move || ids_of(&app, &body)).await
 }
 
 /// Text of ids, control tokens written out.
@@ -60,6 +44,28 @@ pub(crate) async fn detokenize(
     let text = app.served.tokenizer.decode(&ids);
     // The first word is that of llama.cpp, the second that of vLLM.
     Ok(with_warnings(json!({"content": text, "prompt": text}), &fields))
+}
+
+fn ids_of(app: &Shared, body: &JsonText) -> Result<Response, Refusal> {
+    let fields = Fields::of("", body)?;
+    check_model(app, &fields)?;
+    let ids = match fields.any("messages") {
+        Some(_) => {
+            let chat = chat_request::read_conversation(&app.served, &fields)?;
+            answer::prompt(&app.served, &PromptAsk::Chat(chat))?.ids
+        }
+        None => text_ids(app, &fields)?,
+    };
+    let mut body = json!({
+        "tokens": ids,
+        "count": ids.len(),
+        "max_model_len": app.served.context_tokens,
+    });
+    if fields.flag("return_token_strs")?.or(fields.flag("with_pieces")?).unwrap_or(false) {
+        let text = |id: &u32| app.served.tokenizer.token_text(*id);
+        body["token_strs"] = json!(ids.iter().map(text).collect::<Vec<_>>());
+    }
+    Ok(with_warnings(body, &fields))
 }
 
 fn text_ids(app: &Shared, fields: &Fields) -> Result<Vec<u32>, Refusal> {

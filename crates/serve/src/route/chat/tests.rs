@@ -1,5 +1,6 @@
 //! Conversations over HTTP, against an engine that says what it is told to.
 
+mod bound;
 mod fields;
 mod plain;
 mod refusals;
