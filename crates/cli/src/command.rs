@@ -4,6 +4,7 @@ mod bench;
 mod doctor;
 mod export;
 mod inspect;
+mod key;
 mod logits;
 mod plan;
 mod pull;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Tokenizer(tokenizer::Args),
     /// Measure speed beside the machine's limits
     Bench(bench::Args),
+    /// Say who may ask the server: keys, limits, prices, usage
+    Key(key::Args),
     /// Show what was found on this machine and what is used
     Doctor(doctor::Args),
 }
@@ -75,6 +78,7 @@ impl Command {
             Command::Verify(args) => verify::run(args),
             Command::Tokenizer(args) => tokenizer::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Key(args) => key::run(args),
             Command::Doctor(args) => doctor::run(args),
         }
     }

@@ -70,6 +70,7 @@ from_library_error!(
     fathom_engine::Error,
     fathom_hub::Error,
     fathom_model::Error,
+    fathom_serve::store::StoreError,
     fathom_text::Error,
     fathom_train::Error,
     fathom_train::recipe::RecipeError,

@@ -11,6 +11,7 @@ mod opened;
 mod output;
 mod progress;
 mod sizes;
+mod store_path;
 mod talk;
 mod terminal;
 mod vocabulary;

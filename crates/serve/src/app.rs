@@ -1,5 +1,6 @@
 //! What all routes share: the model, the engine, the store, and how the server is set.
 
+use crate::auth::Keys;
 use crate::grammar::Grammars;
 use crate::metrics::Metrics;
 use crate::served::Served;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Time for answers to end when the server stops.
     pub stop_limit: Duration,
+    /// Whose requests are answered.
+    pub keys: Keys,
     /// Hears a line about each request; none: nothing is logged.
     pub log: Option<Log>,
     /// Whether prompts are in the log.
@@ -75,6 +78,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(10),
             max_connections: 1024,
             stop_limit: Duration::from_secs(5),
+            keys: Keys::default(),
             log: None,
             log_prompts: false,
         }

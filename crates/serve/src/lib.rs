@@ -8,10 +8,13 @@ pub mod anthropic;
 pub mod app;
 mod aside;
 pub mod ask;
+pub mod auth;
 pub mod block_files;
 pub mod caller;
 pub mod grammar;
+mod guarded;
 mod host_names;
+pub mod metrics;
 mod origins;
 pub mod page;
 mod protocol;
@@ -22,9 +25,7 @@ pub mod served;
 pub mod server;
 mod sse;
 mod stall;
-mod stand_in;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod unique;
-
-pub use stand_in::{auth, metrics, store};

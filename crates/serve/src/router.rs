@@ -1,12 +1,12 @@
 //! Which path leads where, and what all requests pass on their way.
 //!
-//! From the outside in: the log and the metrics, heads that keep browsers careful, the shape of the
+//! From the outside in: the metrics, the log, heads that keep browsers careful, the shape of the
 //! protocol, pages of other origins, keys, the route. A path that is not there and a method that it does not have are
 //! answered in OpenAI's shape.
 
 use crate::app::{App, Shared};
-use crate::route::{chat, completions, health, models, tokens, unknown};
-use crate::{anthropic, auth, origins, page};
+use crate::route::{chat, completions, health, models, store, tokens, unknown};
+use crate::{anthropic, auth, metrics, origins, page};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
@@ -19,7 +19,7 @@ use std::time::Instant;
 pub fn router(app: Shared) -> Router {
     let with_key = from_fn_with_state(app.clone(), auth::authenticate);
     Router::new()
-        .merge(guarded_routes().route_layer(with_key))
+        .merge(guarded_routes(&app).route_layer(with_key))
         .merge(open_routes())
         .fallback(unknown::not_found)
         .method_not_allowed_fallback(unknown::wrong_method)
@@ -28,11 +28,12 @@ pub fn router(app: Shared) -> Router {
         .layer(from_fn_with_state(app.clone(), origins::check))
         .layer(from_fn(anthropic::in_shape))
         .layer(from_fn_with_state(app.clone(), observe))
+        .layer(from_fn_with_state(app.clone(), metrics::observe))
         .with_state(app)
 }
 
 /// Routes for those who have a key, where keys are asked for.
-fn guarded_routes() -> Router<Shared> {
+fn guarded_routes(app: &Shared) -> Router<Shared> {
     let mut routes = Router::new();
     for base in ["", "/v1"] {
         routes = routes
@@ -52,6 +53,7 @@ fn guarded_routes() -> Router<Shared> {
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .merge(anthropic::routes())
+        .merge(store::store_routes(app))
 }
 
 /// Routes for everybody.
@@ -59,13 +61,12 @@ fn open_routes() -> Router<Shared> {
     Router::new().route("/health", get(health::health)).merge(page::routes())
 }
 
-/// Measures a request, logs it, and adds what every response carries.
+/// Logs a request, and adds what every response carries.
 async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let asked = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     let (status, seconds) = (response.status().as_u16(), asked.elapsed().as_secs_f64());
-    app.metrics.request(label(&path), status, seconds);
     log(&app, || format!("{method} {path} {status} {:.0} ms", seconds * 1e3));
     let headers = response.headers_mut();
     let careful = [
@@ -88,29 +89,6 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
 fn log(app: &App, line: impl FnOnce() -> String) {
     // A path is a client's own words: no line breaks and no control characters in the log.
     app.log(|| line().chars().map(|c| if c.is_control() { '?' } else { c }).collect());
-}
-
-/// Paths as metrics call them: few, whatever clients ask for.
-fn label(path: &str) -> &'static str {
-    const EXACT: &[&str] = &[
-        "/",
-        "/health",
-        "/metrics",
-        "/tokenize",
-        "/detokenize",
-        "/user/balance",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/anthropic/v1/messages",
-        "/anthropic/v1/messages/count_tokens",
-    ];
-    const BEGINNINGS: &[&str] = &["/api/", "/assets/"];
-    const ENDINGS: &[&str] = &["/chat/completions", "/completions", "/models"];
-    let known = EXACT.iter().find(|known| **known == path);
-    let known = known.or_else(|| BEGINNINGS.iter().find(|known| path.starts_with(**known)));
-    let bare = ["/beta/v1", "/beta", "/v1", ""].iter().find_map(|base| path.strip_prefix(base));
-    let known = known.or_else(|| ENDINGS.iter().find(|known| Some(**known) == bare));
-    known.copied().unwrap_or("other")
 }
 
 #[cfg(test)]

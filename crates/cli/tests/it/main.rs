@@ -9,6 +9,7 @@ mod figures;
 mod help;
 #[path = "../../../hub/tests/it/server.rs"]
 mod hub_server;
+mod key;
 mod kill;
 mod own_data;
 mod program;
