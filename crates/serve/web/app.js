@@ -5,7 +5,7 @@ import { Chat } from './chat.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
 import { h, icon, iconButton, mark } from './dom.js';
-import { ask, menu, say, toast } from './notices.js';
+import { ask, banner, menu, say, toast } from './notices.js';
 import { Follower } from './scroll.js';
 import { openSettings } from './settings.js';
 import { ServerShelf, TabShelf } from './shelf.js';
@@ -194,10 +194,11 @@ async function askKey(then) {
   const field = h('input', { class: 'field', type: 'password', autocomplete: 'off', 'aria-label': t('key'), value: storedKey() ?? '' });
   const key = await ask({
     title: t('key_title'), confirm: t('save'), result: () => field.value.trim(),
-    build: (body) => { body.append(h('p', { text: t('key_words') }), field); queueMicrotask(() => field.focus()); },
+    build: (body) => { body.append(h('p', { text: t(storedKey() === null ? 'key_words' : 'key_wrong') }), field); queueMicrotask(() => field.focus()); },
   });
   asking = false;
-  if (key === null) return;
+  if (key === null) return banner(t('key_title'), { action: t('key'), run: () => askKey(then) });
+  banner(null);
   storeKey(key);
   then();
 }
@@ -219,6 +220,7 @@ function frame() {
   at('to-bottom').setAttribute('aria-label', t('to_bottom'));
   at('to-bottom').addEventListener('click', () => follower.toEnd(true));
   at('shade').addEventListener('click', () => showSidebar(false));
+  at('search-box').prepend(icon('search'));
   welcome();
   showSidebar(!narrow.matches && read('fathom.sidebar') !== '0', false);
   narrow.addEventListener('change', () => showSidebar(!narrow.matches, false));
@@ -232,6 +234,8 @@ function footButton(name, label, run) {
 
 function welcome() {
   const ideas = ['idea_1', 'idea_2', 'idea_3', 'idea_4'].map((key) => h('button', { type: 'button', class: 'idea', text: t(key), on: { click: () => composer?.fill(t(key)) } }));
+  at('welcome').hidden = location.hash.startsWith('#/c/');
+  at('app').classList.toggle('empty', !at('welcome').hidden);
   at('welcome').append(mark(), h('h2', { text: t('welcome') }), h('div', { class: 'ideas' }, ...ideas));
 }
 

@@ -84,6 +84,7 @@ const TABLE = {
   key_hint: ['Kept in this browser, sent to this server only.', '仅保存在此浏览器中，只发送给该服务器。'],
   key_title: ['This server asks for a key', '该服务器需要密钥'],
   key_words: ['Whoever runs the server can make one with “fathom key add”. It is kept in this browser only.', '服务器管理员可用 “fathom key add” 创建密钥。密钥只保存在此浏览器中。'],
+  key_wrong: ['The server did not accept this key.', '服务器不接受该密钥。'],
   keys: ['Keyboard', '键盘快捷键'],
   language: ['Language', '语言'],
   layer: ['Layer', '层'],
