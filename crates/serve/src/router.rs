@@ -1,8 +1,8 @@
 //! Which path leads where, and what all requests pass on their way.
 //!
 //! From the outside in: the metrics, the log, heads that keep browsers careful, the shape of the
-//! protocol, pages of other origins, keys, the route. A path that is not there and a method that it does not have are
-//! answered in OpenAI's shape.
+//! protocol, pages of other origins, keys, the route. A path that is not there and a method that it
+//! does not have are answered in OpenAI's shape.
 
 use crate::app::{App, Shared};
 use crate::route::{chat, completions, health, models, store, tokens, unknown};
