@@ -186,9 +186,15 @@ fn constraint(
         tools: if no_tools { &[] } else { &conversation.tools },
         tool_choice,
         parallel: *parallel_tool_calls,
-        call_style: prompt.call_style.unwrap_or(CallStyle::Json),
+        call_style: call_style(app, prompt),
         in_thinking: prompt.opened_thinking,
     })
+}
+
+/// How the model writes calls, also where it must write none.
+fn call_style(app: &Shared, prompt: &Prompt) -> CallStyle {
+    let of = |renderer| CallStyle::of(renderer, &app.served.tokenizer);
+    prompt.call_style.or(app.served.renderer.as_ref().map(of)).unwrap_or(CallStyle::Json)
 }
 
 fn reply(ask: &Ask, prompt: &Prompt) -> Reply {

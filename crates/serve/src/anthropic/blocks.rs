@@ -1,6 +1,7 @@
 //! Messages made of blocks: text, thinking, uses of tools and their results.
 
 use crate::protocol::fields::{Fields, quoted};
+use crate::protocol::messages::forget_earlier_thinking;
 use crate::refusal::Refusal;
 use fathom_text::chat::Json;
 use fathom_text::{Message, Role, ToolCall};
@@ -183,20 +184,6 @@ impl Reader {
         let prefix = self.messages.last().is_some_and(|last| last.role == Role::Assistant);
         forget_earlier_thinking(&mut self.messages, prefix);
         Ok(Turns { messages: self.messages, prefix, notes: self.notes })
-    }
-}
-
-/// What was thought before the last question is not put into the prompt; what was thought for the
-/// calls that are being answered now may be, if the template has a place for it.
-fn forget_earlier_thinking(messages: &mut [Message], prefix: bool) {
-    let last_question = messages.iter().rposition(|message| message.role == Role::User);
-    let n_messages = messages.len();
-    for (at, message) in messages.iter_mut().enumerate() {
-        let begins_answer = prefix && at + 1 == n_messages;
-        let in_this_turn = last_question.is_some_and(|question| at > question);
-        if !begins_answer && !(in_this_turn && !message.tool_calls.is_empty()) {
-            message.reasoning_content = None;
-        }
     }
 }
 

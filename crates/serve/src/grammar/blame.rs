@@ -1,6 +1,6 @@
 //! Finds the part of a schema for which there is no grammar, so that a refusal can name it.
 
-use super::large_stack::on_large_stack;
+use super::large_stack::{brief, on_large_stack};
 use super::layout::of_schema;
 use super::schema::children;
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
@@ -49,7 +49,7 @@ impl Search<'_> {
         let compile = || GrammarInit::Serialized(grammar).to_internal(None, limits).map(|_| ());
         match on_large_stack(compile) {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(brief(&error)),
             Err(error) => Some(error),
         }
     }

@@ -1,6 +1,7 @@
 //! One answer under constraint: thinking, then free text, a grammar, or free text that turns into
 //! one when a call begins.
 
+use super::large_stack::brief;
 use super::vocabulary::{Tokens, cut, cut_from, keep_ids, keep_only};
 use super::watch::Watch;
 use fathom_engine::service::Constraint;
@@ -43,7 +44,7 @@ impl TokenConstraint {
         let Some(mut matcher) = calls.take() else { return Ok(()) };
         let ids = self.marker_ids.iter().find(|(text, _)| *text == marker);
         let ids = ids.map_or(&[][..], |(_, ids)| ids);
-        matcher.consume_tokens(ids).map_err(|error| error.to_string())?;
+        matcher.consume_tokens(ids).map_err(|error| brief(&error))?;
         self.answer = Answer::Bound(matcher);
         Ok(())
     }
@@ -62,7 +63,7 @@ impl Constraint for TokenConstraint {
         match &mut self.answer {
             Answer::Free { watch, .. } => watch.cut(mask),
             Answer::Bound(matcher) => {
-                let allowed = matcher.compute_mask().map_err(|error| error.to_string())?;
+                let allowed = matcher.compute_mask().map_err(|error| brief(&error))?;
                 keep_only(mask, &allowed);
             }
             Answer::Over => keep_ids(mask, &self.tokens.stop_ids),
@@ -83,7 +84,7 @@ impl Constraint for TokenConstraint {
                 None => Ok(()),
             },
             Answer::Bound(matcher) => {
-                matcher.consume_token(token).map_err(|error| error.to_string())?;
+                matcher.consume_token(token).map_err(|error| brief(&error))?;
                 if matcher.is_stopped() {
                     self.answer = Answer::Over;
                 }

@@ -2,7 +2,7 @@
 
 use super::blame;
 use super::constraint::{Answer, TokenConstraint};
-use super::large_stack::on_large_stack;
+use super::large_stack::{brief, on_large_stack};
 use super::layout::{Layout, Tool};
 use super::schema::{check_schema_at, tool_schema};
 use super::style::CallStyle;
@@ -119,12 +119,12 @@ impl Grammars {
     fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
         let factory = self.factory()?;
         let compile = || {
-            let parser = factory.create_parser(grammar).map_err(|error| error.to_string())?;
+            let parser = factory.create_parser(grammar).map_err(|error| brief(&error))?;
             let mut matcher = Matcher::new(Ok(parser));
             // The first mask shows whether there is any way at all.
             match matcher.compute_mask() {
                 Ok(_) => Ok(matcher),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(brief(&error)),
             }
         };
         on_large_stack(compile)?
@@ -132,11 +132,15 @@ impl Grammars {
 
     fn factory(&self) -> Result<&ParserFactory, String> {
         let factory = self.factory.get_or_init(|| {
-            let mut factory = ParserFactory::new_simple(&self.tokens.tree())
-                .map_err(|error| error.to_string())?;
+            let mut factory =
+                ParserFactory::new_simple(&self.tokens.tree()).map_err(|error| brief(&error))?;
             factory.quiet();
+            let limits = factory.limits_mut();
             // Errors must not carry what people wrote.
-            factory.limits_mut().verbose_errors = false;
+            limits.verbose_errors = false;
+            // Hundreds of members that may all be left out are all possible at once.
+            limits.max_items_in_row = 20_000;
+            limits.step_max_items = 200_000;
             Ok(factory)
         });
         factory.as_ref().map_err(String::clone)

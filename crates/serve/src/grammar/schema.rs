@@ -12,6 +12,14 @@ use serde_json::{Map, Value};
 
 /// Schemas inside one schema, itself included.
 const MAX_SUBSCHEMAS: usize = 2000;
+/// Characters that `minLength` may demand: each is a step of a regular expression.
+const MAX_MIN_LENGTH: u64 = 100_000;
+/// Other counts, which regular expressions and grammars hold in 32 bits.
+const MAX_COUNT: u64 = 1_000_000_000;
+/// `multipleOf` without its decimal point: each remainder is a state of the expression.
+const MAX_MULTIPLE: u64 = 10_000;
+/// Digits of `multipleOf` behind the point.
+const MAX_DECIMALS: usize = 9;
 /// Values of one `enum`.
 const MAX_ENUM: usize = 2000;
 
@@ -241,13 +249,12 @@ impl Check<'_> {
             "format" => check_format(value, entries, &path()),
             "uniqueItems" if *value == Value::Bool(false) => Ok(()),
             "uniqueItems" => Err(unsupported(&path(), key)),
-            "minimum" | "maximum" | "multipleOf" => check_number(value, &path()),
+            "minimum" | "maximum" => check_number(value, &path()),
+            "multipleOf" => check_multiple(value, &path()),
             "exclusiveMinimum" | "exclusiveMaximum" if value.is_boolean() => Ok(()),
             "exclusiveMinimum" | "exclusiveMaximum" => check_number(value, &path()),
-            _ => match value.as_u64() {
-                Some(_) => Ok(()),
-                None => Err(expected(&path(), "a whole number that is not negative", value)),
-            },
+            "minLength" => check_count(value, MAX_MIN_LENGTH, &path()),
+            _ => check_count(value, MAX_COUNT, &path()),
         }
     }
 
@@ -292,6 +299,26 @@ fn check_number(value: &Value, path: &str) -> Result<(), Refusal> {
     match value.as_f64() {
         Some(number) if number.is_finite() => Ok(()),
         _ => Err(expected(path, "a number", value)),
+    }
+}
+
+fn check_count(value: &Value, most: u64, path: &str) -> Result<(), Refusal> {
+    match value.as_u64() {
+        Some(count) if count <= most => Ok(()),
+        _ => Err(expected(path, &format!("a whole number from 0 to {most}"), value)),
+    }
+}
+
+fn check_multiple(value: &Value, path: &str) -> Result<(), Refusal> {
+    let digits = value.as_f64().filter(|number| *number > 0.0).map(|number| number.to_string());
+    let fits = digits.is_some_and(|digits| {
+        let (whole, decimals) = digits.split_once('.').unwrap_or((&digits, ""));
+        let multiple = format!("{whole}{decimals}").parse::<u64>();
+        decimals.len() <= MAX_DECIMALS && multiple.is_ok_and(|multiple| multiple <= MAX_MULTIPLE)
+    });
+    match fits {
+        true => Ok(()),
+        false => Err(expected(path, "a number above 0 with at most 4 digits", value)),
     }
 }
 

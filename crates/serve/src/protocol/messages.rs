@@ -194,13 +194,14 @@ fn check_calls(messages: &[Message]) -> Result<(), Refusal> {
 
 /// What was thought before the last question is not put into the prompt; what was thought for the
 /// calls that are being answered now may be, if the template has a place for it.
-fn forget_earlier_thinking(messages: &mut [Message], prefix: bool) {
+pub(crate) fn forget_earlier_thinking(messages: &mut [Message], prefix: bool) {
     let last_question = messages.iter().rposition(|message| message.role == Role::User);
     let n_messages = messages.len();
     for (at, message) in messages.iter_mut().enumerate() {
         let begins_answer = prefix && at + 1 == n_messages;
         let in_this_turn = last_question.is_some_and(|question| at > question);
-        if !begins_answer && !(in_this_turn && !message.tool_calls.is_empty()) {
+        let is_needed = begins_answer || (in_this_turn && !message.tool_calls.is_empty());
+        if !is_needed {
             message.reasoning_content = None;
         }
     }

@@ -39,6 +39,11 @@ fn every_refusal_names_its_path() {
     check("required", json!({"type": "object", "required": "a"}));
     check("minLength", json!({"type": "string", "minLength": -1}));
     check("minimum", json!({"type": "number", "minimum": "1"}));
+    check("minLength", json!({"type": "string", "minLength": 1_000_000}));
+    check("maxLength", json!({"type": "string", "maxLength": 40_000_000_000u64}));
+    check("multipleOf", json!({"type": "integer", "multipleOf": 10_007}));
+    check("multipleOf", json!({"type": "number", "multipleOf": 1e-10}));
+    check("multipleOf", json!({"type": "integer", "multipleOf": 0}));
     check("pattern", json!({"type": "string", "pattern": "(?=a)b"}));
     check("pattern", json!({"type": "string", "pattern": "("}));
     check("format", json!({"type": "string", "format": "telephone"}));

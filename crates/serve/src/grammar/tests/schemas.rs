@@ -139,6 +139,7 @@ fn numbers_keep_their_bounds() {
         &["0.1", "1", "1.5"],
         &["0", "1.51", "-1"],
     );
+    check_text(json!({"type": "integer", "multipleOf": 9973}), &["9973", "19946"], &["9974"]);
     check_text(json!({"type": "integer", "multipleOf": 7}), &["0", "14", "-21"], &["1", "13"]);
     check_text(json!({"type": "number", "multipleOf": 0.5}), &["1.5", "2"], &["1.2"]);
 }
@@ -218,4 +219,12 @@ fn cost_of_masks() {
             took[n - 1],
         );
     }
+}
+
+#[test]
+fn hundreds_of_members_may_be_left_out() {
+    let members: serde_json::Map<String, Value> =
+        (0..600).map(|n| (format!("m{n}"), json!({"type": "integer"}))).collect();
+    let schema = json!({"type": "object", "properties": members, "additionalProperties": false});
+    check_text(schema, &["{}", "{\"m599\":1}", "{\"m1\":1,\"m300\":2}"], &["{\"m600\":1}"]);
 }
