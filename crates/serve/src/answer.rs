@@ -143,3 +143,6 @@ impl Usage {
         self.prompt_tokens + self.completion_tokens
     }
 }
+
+#[cfg(test)]
+mod tests;

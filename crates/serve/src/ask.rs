@@ -108,6 +108,8 @@ pub struct SamplingAsk {
     pub logit_bias: BTreeMap<u32, f32>,
     /// None: a new one for every request.
     pub seed: Option<u64>,
+    /// Tokens that end an answer are all but impossible, so that answers have the length asked for.
+    pub ignore_eos: bool,
 }
 
 impl SamplingAsk {

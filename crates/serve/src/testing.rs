@@ -18,7 +18,7 @@ use fathom_text::{
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use tower::ServiceExt;
 
@@ -173,8 +173,10 @@ pub(crate) struct ScriptedEngine {
     answers: Mutex<VecDeque<Vec<u32>>>,
     /// What jobs were given, in order.
     pub(crate) seen: Mutex<Vec<Seen>>,
-    /// Why the next job is not taken.
+    /// Why the next job is not taken, or the one after `n_taken_first` more.
     pub(crate) refuse: Mutex<Option<Refused>>,
+    /// Jobs that are taken before one is refused.
+    pub(crate) n_taken_first: AtomicUsize,
     /// What goes wrong with the next job behind its first token.
     pub(crate) fail: Mutex<Option<Failed>>,
     /// How jobs end that are at the end of their script, if not by a stop token.
@@ -214,6 +216,11 @@ impl ScriptedEngine {
         held.into_iter().for_each(|held| self.run(held));
     }
 
+    /// Drops the jobs that wait, as an engine does whose thread is gone.
+    pub(crate) fn forget(&self) {
+        self.held.lock().unwrap().clear();
+    }
+
     /// What the job asked for, from 0.
     pub(crate) fn job(&self, idx: usize) -> Seen {
         self.seen.lock().unwrap()[idx].clone()
@@ -235,9 +242,12 @@ impl ScriptedEngine {
                 return;
             }
             let wanted = answer.get(n_said).copied();
-            let Some(id) = choose(&mut job, wanted, &self.closers) else {
-                let ended = self.end.lock().unwrap().take().unwrap_or(Ended::Stop);
+            if let Some(ended) = self.end.lock().unwrap().take_if(|_| wanted.is_none()) {
                 listener(Event::Ended(ended));
+                return;
+            }
+            let Some(id) = choose(&mut job, wanted, &self.closers) else {
+                listener(Event::Ended(Ended::Stop));
                 return;
             };
             wants_more = listener(Event::Token(token(&job, id, true)));
@@ -256,9 +266,13 @@ impl ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     fn submit(&self, job: Job, listener: Listener) -> Result<Ticket, Refused> {
-        if let Some(refused) = self.refuse.lock().unwrap().take() {
+        let mut refuse = self.refuse.lock().unwrap();
+        let order = Ordering::SeqCst;
+        let is_later = self.n_taken_first.fetch_update(order, order, |n| n.checked_sub(1)).is_ok();
+        if let Some(refused) = refuse.take_if(|_| !is_later) {
             return Err(refused);
         }
+        drop(refuse);
         let (ticket, dropped) = Ticket::new();
         self.seen.lock().unwrap().push(Seen {
             prompt: job.prompt.clone(),

@@ -132,6 +132,11 @@ impl Answers {
 fn sampling(app: &Shared, ask: &Ask, prompt: &Prompt) -> Result<Sampling, Refusal> {
     let (served, asked) = (&app.served, &ask.sampling);
     let (temperature, top_p, top_k) = asked.over(&served.defaults);
+    let mut logit_bias = asked.logit_bias.clone();
+    if asked.ignore_eos {
+        // A bias and no ban: an answer that is held to a form must still be able to end.
+        logit_bias.extend(prompt.stop_ids.iter().map(|id| (*id, -100.0)));
+    }
     let sampling = Sampling {
         temperature,
         top_k,
@@ -140,7 +145,7 @@ fn sampling(app: &Shared, ask: &Ask, prompt: &Prompt) -> Result<Sampling, Refusa
         repetition_penalty: asked.repetition_penalty.unwrap_or(served.defaults.repetition_penalty),
         frequency_penalty: asked.frequency_penalty,
         presence_penalty: asked.presence_penalty,
-        logit_bias: asked.logit_bias.clone(),
+        logit_bias,
         seed: asked.seed.unwrap_or_else(unique::number),
         max_new_tokens: max_new_tokens(app, ask, prompt.ids.len())?,
         stop_ids: prompt.stop_ids.clone(),
@@ -181,6 +186,8 @@ fn constraint(
         return Ok(None);
     };
     let no_tools = *tool_choice == ToolChoice::None;
+    // Who has no tools need not be kept from calling them.
+    let tool_choice = if conversation.tools.is_empty() { &ToolChoice::Auto } else { tool_choice };
     app.grammars.constraint(&Wanted {
         format,
         tools: if no_tools { &[] } else { &conversation.tools },

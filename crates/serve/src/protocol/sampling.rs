@@ -41,6 +41,7 @@ pub(crate) fn sampling(fields: &Fields) -> Result<SamplingAsk, Refusal> {
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
         logit_bias: logit_bias(fields)?,
         seed: seed(fields)?,
+        ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
     })
 }
 

@@ -46,6 +46,19 @@ fn settings_reach_the_engine() {
 }
 
 #[test]
+fn an_answer_that_shall_not_end_has_a_bias_against_its_last_tokens() {
+    run(async {
+        let (app, engine) = Stage::new().answers(&["x"]).both();
+        assert_eq!(post(&app, PATH, body(json!({"ignore_eos": true}))).await.status, 200);
+        let sampling = engine.job(0).sampling;
+        assert!(!sampling.stop_ids.is_empty());
+        for id in &sampling.stop_ids {
+            assert_eq!(sampling.logit_bias.get(id), Some(&-100.0));
+        }
+    });
+}
+
+#[test]
 fn requests_without_a_seed_have_different_ones() {
     run(async {
         let (app, engine) = Stage::new().answers(&["x"]).both();
