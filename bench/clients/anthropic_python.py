@@ -86,14 +86,19 @@ def counted_tokens_are_those_of_the_usage():
     for _ in range(2):
         usage = ask(system=system).usage
         equal(usage.input_tokens + (usage.cache_read_input_tokens or 0), counted)
-    expect(counted > client.messages.count_tokens(model=MODEL, messages=QUESTION).input_tokens, "the system text counts")
+    expect(
+        counted > client.messages.count_tokens(model=MODEL, messages=QUESTION).input_tokens, "the system text counts"
+    )
 
 
 @checks.case
 def system_text_may_be_blocks_and_messages_may_be_blocks():
     blocks = [{"type": "text", "text": QUESTION[0]["content"], "cache_control": {"type": "ephemeral"}}]
     plain = ask(system="Count.")
-    equal(said(ask(system=[{"type": "text", "text": "Count."}], messages=[{"role": "user", "content": blocks}])), said(plain))
+    equal(
+        said(ask(system=[{"type": "text", "text": "Count."}], messages=[{"role": "user", "content": blocks}])),
+        said(plain),
+    )
 
 
 @checks.case
@@ -113,7 +118,11 @@ def thinking_comes_as_a_block_and_may_be_sent_back():
         raise Skip("the model never thinks")
     expect(message.content[0].signature, "a signature")
     with client.messages.stream(
-        model=MODEL, messages=QUESTION, max_tokens=120, temperature=0, thinking={"type": "enabled", "budget_tokens": 1024}
+        model=MODEL,
+        messages=QUESTION,
+        max_tokens=120,
+        temperature=0,
+        thinking={"type": "enabled", "budget_tokens": 1024},
     ) as stream:
         equal(said(stream.get_final_message()), said(message))
     turn = {"role": "assistant", "content": [block.model_dump() for block in message.content]}
@@ -138,7 +147,10 @@ def a_forced_tool_is_used_and_its_result_is_read():
         {"role": "user", "content": [result]},
     ]
     equal(ask(messages=turns, tools=[TOOL]).type, "message")
-    expect(all(b.type != "tool_use" for b in ask(messages=turns, tools=[TOOL], tool_choice={"type": "none"}).content), "no use")
+    expect(
+        all(b.type != "tool_use" for b in ask(messages=turns, tools=[TOOL], tool_choice={"type": "none"}).content),
+        "no use",
+    )
     refused(anthropic.BadRequestError, lambda: ask(messages=turns[:2], tools=[TOOL]))
 
 
@@ -188,7 +200,10 @@ def refusals_are_the_exceptions_that_programs_expect():
         equal(error.body["type"], "error")
         equal(error.body["error"]["type"], "invalid_request_error")
         expect(error.body["error"]["message"], "a message")
-    refused(anthropic.BadRequestError, lambda: client.post("/v1/messages", body={"model": MODEL, "messages": QUESTION}, cast_to=dict))
+    refused(
+        anthropic.BadRequestError,
+        lambda: client.post("/v1/messages", body={"model": MODEL, "messages": QUESTION}, cast_to=dict),
+    )
 
 
 @checks.case

@@ -231,16 +231,16 @@ def a_stop_string_ends_the_answer_before_it():
     for stream in (False, True):
         for stops in (stop, ["never to be found", stop]):
             answer = ask(temperature=1.0, stop=stops, stream=stream)
-            found = joined(answer)[1:3] if stream else (answer.choices[0].message.content, answer.choices[0].finish_reason)
+            found = (
+                joined(answer)[1:3] if stream else (answer.choices[0].message.content, answer.choices[0].finish_reason)
+            )
             equal(found, (text[: text.index(stop)], "stop"))
 
 
 @checks.case
 def an_answer_ends_at_its_length():
     for field in ("max_tokens", "max_completion_tokens"):
-        answer = client.chat.completions.create(
-            model=CHAT, messages=QUESTION, seed=1, temperature=1.5, **{field: 5}
-        )
+        answer = client.chat.completions.create(model=CHAT, messages=QUESTION, seed=1, temperature=1.5, **{field: 5})
         expect(answer.usage.completion_tokens <= 5, f"{answer.usage.completion_tokens} tokens")
         if answer.choices[0].finish_reason == "length":
             equal(answer.usage.completion_tokens, 5)
@@ -310,7 +310,10 @@ def json_of_a_schema_parses_and_validates_with_every_seed():
 
 @checks.case
 def json_of_a_schema_comes_after_the_thinking():
-    form = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": Verdict.model_json_schema()}}
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "verdict", "strict": True, "schema": Verdict.model_json_schema()},
+    }
     try:
         found = [ask(model=REASONER, seed=seed, max_tokens=300, response_format=form) for seed in range(3)]
     except openai.NotFoundError as error:
@@ -364,9 +367,7 @@ def check_calls(choice, names):
 def a_streamed_call_is_the_whole_one():
     wanted = {"tools": [ADD, SKY], "tool_choice": "required", "max_tokens": 200, "parallel_tool_calls": False}
     whole = ask(**wanted).choices[0].message.tool_calls[0].function
-    with client.chat.completions.stream(
-        model=CHAT, messages=QUESTION, seed=11, temperature=0.8, **wanted
-    ) as stream:
+    with client.chat.completions.stream(model=CHAT, messages=QUESTION, seed=11, temperature=0.8, **wanted) as stream:
         for _ in stream:
             pass
         final = stream.get_final_completion()
@@ -553,7 +554,11 @@ def refusals_are_the_exceptions_that_programs_expect():
         (openai.UnprocessableEntityError, {"n": 100}, {"param": "n"}),
         (openai.UnprocessableEntityError, {"top_logprobs": 21, "logprobs": True}, {"param": "top_logprobs"}),
         (openai.BadRequestError, {"top_logprobs": 2}, {"param": "top_logprobs"}),
-        (openai.BadRequestError, {"messages": [{"role": "user", "content": "x " * 300_000}]}, {"code": "context_length_exceeded"}),
+        (
+            openai.BadRequestError,
+            {"messages": [{"role": "user", "content": "x " * 300_000}]},
+            {"code": "context_length_exceeded"},
+        ),
         (openai.BadRequestError, {"tool_choice": "required"}, {"param": "tool_choice"}),
         (openai.BadRequestError, {"response_format": {"type": "json_object"}}, {"param": "response_format"}),
     ]
