@@ -10,6 +10,7 @@ mod plan;
 mod pull;
 mod quantize;
 mod run;
+mod serve;
 mod tokenizer;
 mod train;
 mod verify;
@@ -30,6 +31,7 @@ const AFTER_HELP: &str = "\
 Start here:
   fathom train r1-tiny        train a small reasoning model, from an empty disk
   fathom run runs/r1-tiny     talk to it
+  fathom serve                talk to it in a browser, or from any program
 
 `fathom COMMAND --help` explains a command and shows examples.";
 
@@ -38,6 +40,8 @@ Start here:
 pub(crate) enum Command {
     /// Talk with a model, or answer once
     Run(run::Args),
+    /// Serve a model: HTTP API and chat page
+    Serve(serve::Args),
     /// Fetch a model into the shared cache
     Pull(pull::Args),
     /// Train a model by a recipe, stage by stage
@@ -68,6 +72,7 @@ impl Command {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self {
             Command::Run(args) => run::run(args),
+            Command::Serve(args) => serve::run(args),
             Command::Pull(args) => pull::run(args),
             Command::Train(args) => train::run(args),
             Command::Inspect(args) => inspect::run(args),

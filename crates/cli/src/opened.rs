@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 use crate::output::to_stderr;
 use crate::sizes::{format_bytes, parse_bytes};
+use crate::talk::dialect::open_tokenizer;
 use crate::talk::source::{Found, Missing, locate};
-use crate::talk::speaker::open_tokenizer;
 use crate::terminal::stderr_is_live;
 use crate::vocabulary::gguf_tokenizer;
 use fathom_kernels::quant::Format;

@@ -1,8 +1,8 @@
 //! The tokenizer of whatever holds one: a GGUF, a `tokenizer.json`, or a checkpoint directory.
 
 use crate::failure::Failure;
+use crate::talk::dialect::open_tokenizer;
 use crate::talk::source::{Found, Missing, locate};
-use crate::talk::speaker::open_tokenizer;
 use fathom_checkpoint::gguf::Gguf;
 use fathom_text::{Tokenizer, Vocabulary};
 use std::path::Path;

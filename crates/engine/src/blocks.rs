@@ -65,6 +65,9 @@ impl BlockPool {
     pub fn take(&mut self, cache: &RefCell<KvCache>) -> Option<u32> {
         if self.free.is_empty() {
             let have = self.users.len();
+            if have == 0 && self.limit < usize::MAX {
+                cache.borrow_mut().expect(self.limit);
+            }
             let more = (have / 2).max(16).min(self.limit - have);
             cache.borrow_mut().grow(have + more);
             self.users.resize(have + more, 0);

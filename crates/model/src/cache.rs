@@ -156,6 +156,11 @@ impl KvCache {
         self.spec
     }
 
+    /// Prepares to grow up to `n_blocks` blocks without copying those there are. Takes no memory yet.
+    pub fn expect(&mut self, n_blocks: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.expect(n_blocks));
+    }
+
     /// Makes room for `n_blocks` blocks; never shrinks.
     pub fn grow(&mut self, n_blocks: usize) {
         self.layers.iter_mut().for_each(|layer| layer.grow(n_blocks));

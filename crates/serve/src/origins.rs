@@ -78,7 +78,7 @@ fn foreign(origin: &HeaderValue) -> Refusal {
     let origin = String::from_utf8_lossy(origin.as_bytes());
     let message = format!(
         "pages of `{origin}` may not ask this server\n\
-         hint: whoever runs it can allow them by `--origin {origin}`"
+         hint: whoever runs it can allow them by `--cors {origin}`"
     );
     Refusal::new(StatusCode::FORBIDDEN, "permission_error", message).code("origin_not_allowed")
 }

@@ -6,7 +6,7 @@
 
 use crate::app::{App, Shared};
 use crate::route::{chat, completions, health, models, store, tokens, unknown};
-use crate::{anthropic, auth, metrics, origins, page};
+use crate::{anthropic, auth, metrics, origins, page, unique};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
@@ -14,6 +14,9 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use std::time::Instant;
+
+/// What a response is called in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All endpoints of a server.
 pub fn router(app: Shared) -> Router {
@@ -67,7 +70,8 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = next.run(request).await;
     let (status, seconds) = (response.status().as_u16(), asked.elapsed().as_secs_f64());
-    log(&app, || format!("{method} {path} {status} {:.0} ms", seconds * 1e3));
+    let id = unique::name("req_");
+    log(&app, || format!("{method} {path} {status} {:.0} ms {id}", seconds * 1e3));
     let headers = response.headers_mut();
     let careful = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -82,6 +86,9 @@ async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Res
     ];
     for (name, value) in careful {
         headers.entry(name).or_insert(value);
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
     }
     response
 }

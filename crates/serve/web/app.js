@@ -5,7 +5,7 @@ import { Chat } from './chat.js';
 import { Composer } from './composer.js';
 import { Connection } from './connection.js';
 import { h, icon, iconButton, mark } from './dom.js';
-import { ask, menu, say, toast } from './notices.js';
+import { ask, banner, menu, say, toast } from './notices.js';
 import { Follower } from './scroll.js';
 import { openSettings } from './settings.js';
 import { ServerShelf, TabShelf } from './shelf.js';
@@ -23,30 +23,30 @@ let chat;
 let composer;
 let sidebar;
 let thread;
-let shelf = new ServerShelf((ok) => (ok ? closeUnsaved?.() : unsaved()));
+let shelf = new ServerShelf((ok, error) => (ok ? closeUnsaved?.() : unsaved(error)));
 let closeUnsaved = null;
 
 const connection = new Connection(() => {
-  if (info === undefined) begin();
+  if (chat === undefined) begin();
   else sidebar.load();
 });
 
 const follower = new Follower(at('scroller'), at('thread'), (atEnd) => { at('to-bottom').hidden = atEnd; });
 
 frame();
-followSystem(() => {});
+followSystem();
 begin();
 
 // Asks the server what it is, as often as it takes.
 async function begin() {
   try {
     info = await loadInfo();
+    if (info.needsKey && info.keyAccepted === false) return askKey(begin);
+    if (shelf.kept) await shelf.list().catch(useTab);
   } catch (error) {
     if (error.status === 401) return askKey(begin);
     return connection.lost();
   }
-  if (info.needsKey && info.keyAccepted === false) return askKey(begin);
-  if (shelf.kept) await shelf.list().catch((error) => useTab(error));
   start();
 }
 
@@ -61,12 +61,15 @@ function start() {
     stay: () => follower.stay(),
   };
   thread = new Thread(at('thread'), act, follower);
-  sidebar = new Sidebar(shelf, { failed, removed: (id) => { if (chat.current.id === id) location.hash = '#/'; }, renamed });
+  sidebar = new Sidebar(shelf, { failed, removed, renamed });
   chat = new Chat({ info, shelf, mode, view: { opened, changed, grew, created, answered, shelfFailed: useTab } });
   composer = new Composer({ info, mode, on: {
     send: (question, files) => {
       follower.toEnd();
-      chat.send(question, files).catch(failed);
+      chat.send(question, files).catch((error) => {
+        composer.restore(question, files);
+        failed(error);
+      });
     },
     stop: () => chat.stop(),
     editLast: () => thread.lastQuestion()?.edit(),
@@ -146,6 +149,12 @@ function answered(conversation, message) {
   if (conversation === chat.current && error === undefined) say(`${t('answer')}: ${message.content.slice(0, 600)}`);
 }
 
+function removed(id) {
+  if (chat.current.id !== id) return;
+  chat.stop();
+  location.hash = '#/';
+}
+
 function renamed(id, title) {
   if (chat.current.id !== id) return;
   chat.current.title = title;
@@ -160,13 +169,15 @@ function failed(error) {
   else toast(`${t('error_refused')} ${error.message}`);
 }
 
-function unsaved() {
+function unsaved(error) {
+  if (error !== null) return toast(`${t('error_refused')} ${error.message}`, { ms: 15_000 });
   closeUnsaved ??= toast(t('not_saved'), { ms: 3_600_000, gone: () => { closeUnsaved = null; } });
 }
 
 // Without the server's shelf everything works, but only in this tab.
 function useTab(error) {
-  if (error.status === 0) connection.lost();
+  // Who cannot be reached, or asks for a key, may well keep conversations.
+  if (error.status === 0 || error.status === 401) throw error;
   shelf = new TabShelf();
   if (chat !== undefined) {
     chat.shelf = shelf;
@@ -183,10 +194,11 @@ async function askKey(then) {
   const field = h('input', { class: 'field', type: 'password', autocomplete: 'off', 'aria-label': t('key'), value: storedKey() ?? '' });
   const key = await ask({
     title: t('key_title'), confirm: t('save'), result: () => field.value.trim(),
-    build: (body) => { body.append(h('p', { text: t('key_words') }), field); queueMicrotask(() => field.focus()); },
+    build: (body) => { body.append(h('p', { text: t(storedKey() === null ? 'key_words' : 'key_wrong') }), field); queueMicrotask(() => field.focus()); },
   });
   asking = false;
-  if (key === null) return;
+  if (key === null) return banner(t('key_title'), { action: t('key'), run: () => askKey(then) });
+  banner(null);
   storeKey(key);
   then();
 }
@@ -208,6 +220,7 @@ function frame() {
   at('to-bottom').setAttribute('aria-label', t('to_bottom'));
   at('to-bottom').addEventListener('click', () => follower.toEnd(true));
   at('shade').addEventListener('click', () => showSidebar(false));
+  at('search-box').prepend(icon('search'));
   welcome();
   showSidebar(!narrow.matches && read('fathom.sidebar') !== '0', false);
   narrow.addEventListener('change', () => showSidebar(!narrow.matches, false));
@@ -221,6 +234,8 @@ function footButton(name, label, run) {
 
 function welcome() {
   const ideas = ['idea_1', 'idea_2', 'idea_3', 'idea_4'].map((key) => h('button', { type: 'button', class: 'idea', text: t(key), on: { click: () => composer?.fill(t(key)) } }));
+  at('welcome').hidden = location.hash.startsWith('#/c/');
+  at('app').classList.toggle('empty', !at('welcome').hidden);
   at('welcome').append(mark(), h('h2', { text: t('welcome') }), h('div', { class: 'ideas' }, ...ideas));
 }
 
@@ -230,7 +245,7 @@ function showSidebar(open, remember = true) {
   at('shade').hidden = !(open && narrow.matches);
   at('side-toggle').setAttribute('aria-expanded', String(open));
   if (remember && !narrow.matches) write('fathom.sidebar', open ? '1' : '0');
-  if (open && narrow.matches) at('search').focus({ preventScroll: true });
+  if (open && narrow.matches) at('new-chat').focus({ preventScroll: true });
 }
 
 function settings() {

@@ -1,6 +1,7 @@
 // Text files that go along with a question, laid out as DeepSeek published it.
 
 export const MAX_FILE_BYTES = 1024 * 1024;
+const MAX_TOTAL_BYTES = 3 * 1024 * 1024;
 const MAX_FILES = 10;
 
 /** A file that cannot be sent: `reason` names a string of the table, `values` fill it. */
@@ -12,11 +13,12 @@ export class FileRefused extends Error {
   }
 }
 
-/** Reads a file as text. Throws `FileRefused` for what is too large or no text. */
+/** Reads a file as text, beside those there `already`. Throws `FileRefused` for what is too large or no text. */
 export async function readTextFile(file, already) {
   const name = cleanName(file.name);
-  if (already >= MAX_FILES) throw new FileRefused('too_many_files', { n: MAX_FILES });
+  if (already.length >= MAX_FILES) throw new FileRefused('too_many_files', { n: MAX_FILES });
   if (file.size > MAX_FILE_BYTES) throw new FileRefused('file_too_large', { name, limit: sizeText(MAX_FILE_BYTES) });
+  if (already.reduce((sum, { bytes }) => sum + bytes, file.size) > MAX_TOTAL_BYTES) throw new FileRefused('files_too_large', { limit: sizeText(MAX_TOTAL_BYTES) });
   const bytes = new Uint8Array(await file.arrayBuffer());
   const text = decode(bytes);
   if (text === null) throw new FileRefused('file_is_binary', { name });

@@ -54,7 +54,7 @@ export class Chat {
     this.view.opened(this.current);
   }
 
-  /** Asks a question below what is shown. */
+  /** Asks a question below what is shown. Throws what kept it from being sent; then nothing has changed. */
   async send(question, files) {
     const conversation = this.current;
     const content = withFiles(files, question);
@@ -66,7 +66,13 @@ export class Chat {
     const message = { id: newId(), parent: conversation.tree.head, role: 'user', content, reasoning: '', meta };
     conversation.tree.add(message);
     this.view.changed(conversation);
-    if (conversation.id === null) await this.#create(conversation, titleOf(question || files[0]?.name || ''));
+    try {
+      if (conversation.id === null) await this.#create(conversation, titleOf(question || files[0]?.name || ''));
+    } catch (error) {
+      conversation.tree.removeLeaf(message.id);
+      this.view.changed(conversation);
+      throw error;
+    }
     this.shelf.saveMessage(conversation.id, message);
     this.#answer(conversation, message.id);
   }
@@ -152,6 +158,8 @@ export class Chat {
     const sent = this.#choose(conversation, parent);
     const message = { id: newId(), parent, role: 'assistant', content: '', reasoning: '', meta: { model: this.info.model, sent } };
     conversation.tree.add(message);
+    // What is newest below the question is shown after a reload.
+    this.shelf.saveHead(conversation.id, parent);
     const body = this.#body(conversation, parent, sent);
     if (this.mode.explain) body.explain = true;
     this.#run(conversation, new Answering(message, body));

@@ -42,6 +42,13 @@ export class Composer {
     this.area.focus();
   }
 
+  /** What could not be sent stands in the field again. */
+  restore(question, files) {
+    this.files = files;
+    this.#showFiles();
+    this.fill(question);
+  }
+
   running(running) {
     if (this.#running !== running) {
       this.#running = running;
@@ -151,7 +158,7 @@ export class Composer {
   async #take(files) {
     for (const file of files) {
       try {
-        this.files.push(await readTextFile(file, this.files.length));
+        this.files.push(await readTextFile(file, this.files));
       } catch (error) {
         toast(error instanceof FileRefused ? t(error.reason, error.values) : t('file_unreadable', { name: file.name }));
       }

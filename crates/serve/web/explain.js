@@ -102,6 +102,7 @@ export class ExplainView {
     this.text.addEventListener('pointerleave', () => { if (!this.#pinned && document.activeElement !== this.text) this.#hide(); });
     this.text.addEventListener('focus', () => { if (this.#active < 0 && this.#spans.length > 0 && this.text.matches(':focus-visible')) this.#show(0); });
     this.text.addEventListener('blur', () => { if (!this.#pinned) this.#hide(); });
+    addEventListener('repaint', () => { if (this.ended) this.#summarise(); }, { signal: this.closed });
     this.text.addEventListener('keydown', (event) => this.#key(event));
   }
 

@@ -222,7 +222,17 @@ class Answer {
   async #askAgain() {
     const view = this.#explain;
     view.asking = true;
-    const error = await this.act.explain(this.message.id, (tokens) => view.update(tokens), view.closed);
+    let all = [];
+    let shownAt = 0;
+    const grew = (tokens) => {
+      all = tokens;
+      // Laying out thousands of tokens anew for each of them would take all day.
+      if (performance.now() - shownAt < 200) return;
+      shownAt = performance.now();
+      view.update(all);
+    };
+    const error = await this.act.explain(this.message.id, grew, view.closed);
+    view.update(all);
     view.asking = false;
     view.end(error);
   }

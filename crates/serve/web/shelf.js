@@ -12,7 +12,7 @@ export class ServerShelf {
   #running = false;
   #failures = 0;
 
-  /** `saved(ok)` tells whether everything is on the server. */
+  /** `saved(ok, error)` tells whether saving works; an error says that something will never be saved. */
   constructor(saved) {
     this.saved = saved;
   }
@@ -52,9 +52,11 @@ export class ServerShelf {
   }
 
   #later(path, options) {
-    // Only the newest state of a message matters.
-    this.#waiting = this.#waiting.filter((job) => job.running || job.path !== path || job.options.method !== options.method);
-    this.#waiting.push({ path, options, running: false });
+    // Only the newest state of a message matters; its place stays, as others may need it first.
+    const waiting = this.#waiting.find((job) => !job.running && job.path === path && job.options.method === options.method);
+    const last = this.#waiting[this.#waiting.length - 1];
+    if (waiting !== undefined && (options.method === 'PUT' || waiting === last)) waiting.options = options;
+    else this.#waiting.push({ path, options, running: false });
     this.#flush();
   }
 
@@ -71,12 +73,11 @@ export class ServerShelf {
       } catch (error) {
         job.running = false;
         const hopeless = error instanceof ApiError && error.status >= 400 && error.status < 500 && ![401, 408, 429].includes(error.status);
+        this.saved(false, hopeless ? error : null);
         if (!hopeless) {
-          this.saved(false);
           setTimeout(() => this.#flush(), RETRY_MS[Math.min(this.#failures++, RETRY_MS.length - 1)]);
           break;
         }
-        this.saved(false);
       }
       this.#waiting.shift();
     }

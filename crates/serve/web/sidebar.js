@@ -1,6 +1,6 @@
 // The list of conversations: by day, searchable, each with its menu.
 
-import { h, icon, iconButton } from './dom.js';
+import { h, iconButton } from './dom.js';
 import { ask, menu, toast } from './notices.js';
 import { dayName, t } from './strings.js';
 
@@ -19,7 +19,6 @@ export class Sidebar {
     Object.assign(this, { shelf, on });
     this.host = document.getElementById('list');
     this.search = document.getElementById('search');
-    document.getElementById('search-box').prepend(icon('search'));
     this.search.addEventListener('input', () => {
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => {

@@ -15,16 +15,15 @@ export function setTheme(wanted) {
   apply();
 }
 
-/** Follows the system from now on. `changed` is told after every change, as canvases do not follow CSS. */
-export function followSystem(changed) {
-  system.addEventListener('change', () => {
-    apply();
-    changed();
-  });
+/** Follows the system from now on. */
+export function followSystem() {
+  system.addEventListener('change', apply);
 }
 
 function apply() {
   const wanted = theme();
   const dark = wanted === 'dark' || (wanted === 'auto' && system.matches);
   document.documentElement.dataset.theme = dark ? 'dark' : 'light';
+  // Canvases do not follow CSS.
+  dispatchEvent(new Event('repaint'));
 }

@@ -75,7 +75,7 @@ export class Thread {
     for (const id of this.#dirty) this.viewOf(id)?.grow?.();
     this.#dirty.clear();
     this.follower.settle();
-    this.#restUntil = now + Math.min(1000, (performance.now() - began) * 4);
+    this.#restUntil = now + Math.min(2500, (performance.now() - began) * 4);
   }
 
   #showMore() {

@@ -8,8 +8,8 @@ export class MessageTree {
     this.head = null;
     for (const message of messages) this.add(message);
     // A head that is missing, or that points at nothing, must not hide the conversation.
-    if (head !== null && this.messages.has(head)) this.head = head;
-    else this.head = this.#newestLeaf(null);
+    // Answers below it may have come after it was kept.
+    this.head = this.#newestLeaf(head !== null && this.messages.has(head) ? head : null);
   }
 
   /** Adds a message under its parent and shows it. A parent that is not known makes it a first message. */

@@ -7,14 +7,15 @@ use crate::opened::{Holding, Opened};
 use crate::output::{json_to_stdout, program, to_stderr};
 use crate::talk::caching::Caching;
 use crate::talk::chat::{Chat, cost, stream};
+use crate::talk::dialect::{Layout, Template};
 use crate::talk::drafting::{self, Drafts};
 use crate::talk::hole::{Hole, MAX_MIDDLE_TOKENS, Place};
 use crate::talk::screen::{Screen, Think};
 use crate::talk::settings::{self, Settings};
 use crate::talk::source::Missing;
-use crate::talk::speaker::{Ended, How, Layout, Speaker};
+use crate::talk::speaker::{Ended, How, Speaker};
 use crate::terminal::Style;
-use fathom_text::{ChatFormat, Message, Tokenizer};
+use fathom_text::{Message, Tokenizer};
 use serde_json::json;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -106,43 +107,6 @@ Examples:
 
 The answer goes to stdout, everything else to stderr. Ctrl-C stops an answer.";
 
-/// Chat templates by name.
-#[derive(clap::ValueEnum, Clone, Copy, Debug)]
-enum Template {
-    /// DeepSeek LLM, Math and MoE chat
-    Llm,
-    /// V2, V2-Lite and Coder-V2 chat
-    V2,
-    /// Coder Instruct
-    Coder,
-    /// DeepSeek-V2.5 and V3: answers at once
-    V3,
-    /// DeepSeek-R1: thinks first
-    R1,
-    /// R1-Zero: one page of plain text, for base models
-    R1Zero,
-    /// DeepSeek-V3.1, without thinking
-    #[value(name = "v3.1")]
-    V31,
-    /// The text part of VL chat
-    Vl,
-}
-
-impl From<Template> for ChatFormat {
-    fn from(template: Template) -> ChatFormat {
-        match template {
-            Template::Llm => ChatFormat::Llm,
-            Template::V2 => ChatFormat::V2,
-            Template::Coder => ChatFormat::Coder,
-            Template::V3 => ChatFormat::V3,
-            Template::R1 => ChatFormat::R1,
-            Template::R1Zero => ChatFormat::R1Zero,
-            Template::V31 => ChatFormat::V31,
-            Template::Vl => ChatFormat::Vl,
-        }
-    }
-}
-
 /// What shall happen.
 #[derive(Debug)]
 enum Plan {
@@ -175,10 +139,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let asked = match plan {
         Plan::Chat => return chat(&args, opened.label(), speaker, settings),
         Plan::Once(prompt) => {
-            note(speaker.layout.note());
+            note(speaker.dialect.layout.note());
             let mut messages: Vec<Message> = args.system.iter().map(Message::system).collect();
             messages.push(Message::user(prompt));
-            speaker.prompt(&messages)?
+            speaker.dialect.prompt(&messages)?
         }
         Plan::Fill(hole) => {
             settings.max_tokens.get_or_insert(MAX_MIDDLE_TOKENS);
@@ -268,7 +232,7 @@ fn chat(args: &Args, label: &str, speaker: Speaker, settings: Settings) -> Resul
     let millions = speaker.voice.model.n_parameters() as f64 / 1e6;
     let heading = format!("{label} · {millions:.1} M parameters · /help");
     to_stderr(&format!("{}\n", style.dim(&heading)));
-    note(speaker.layout.note());
+    note(speaker.dialect.layout.note());
     let mut chat = Chat::new(speaker, settings, style);
     chat.think = args.think.unwrap_or_default();
     chat.system = args.system.clone().unwrap_or_default();
@@ -312,7 +276,7 @@ fn answer_once(
             },
         });
         if settings.n_top_log_probs.is_some() {
-            let scored = turn.scored.iter().map(|token| token.json(&speaker.tokenizer));
+            let scored = turn.scored.iter().map(|token| token.json(&speaker.dialect.tokenizer));
             value["logprobs"] = scored.collect();
         }
         json_to_stdout(&value)?;

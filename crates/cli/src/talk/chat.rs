@@ -1,10 +1,11 @@
 //! The conversation at a terminal.
 
+use super::dialect::{Dialect, Layout};
 use super::reply::Reply;
 use super::said::{HELP, Lines, Said, understand};
 use super::screen::{Screen, Think};
 use super::settings::Settings;
-use super::speaker::{Ended, Layout, Speaker, Turn};
+use super::speaker::{Ended, Speaker, Turn};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::to_stdout;
@@ -162,7 +163,7 @@ impl Chat {
         match text {
             None if self.system.is_empty() => self.tell("no system text"),
             None => self.tell(&format!("system: {}", self.system)),
-            Some(_) if !self.speaker.layout.holds_turns() => {
+            Some(_) if !self.speaker.dialect.layout.holds_turns() => {
                 self.tell("this model's template has no place for a system text")
             }
             Some(text) => {
@@ -184,7 +185,7 @@ impl Chat {
 
     /// Asks, shows the answer, and remembers both. A prompt that cannot work is told, not fatal.
     fn ask(&mut self, question: String) -> Result<(), Failure> {
-        if !self.speaker.layout.holds_turns() {
+        if !self.speaker.dialect.layout.holds_turns() {
             self.history.clear();
         }
         let mut messages = Vec::new();
@@ -193,7 +194,7 @@ impl Chat {
         }
         messages.extend(self.history.iter().cloned());
         messages.push(Message::user(question.as_str()));
-        let answered = match self.speaker.prompt(&messages) {
+        let answered = match self.speaker.dialect.prompt(&messages) {
             Ok(prompt) => self.answer(&prompt),
             Err(failure) => Err(failure),
         };
@@ -221,9 +222,9 @@ impl Chat {
         let reasoning = reply.reasoning;
         self.interrupt.clear();
         self.tell(&cost(&turn))?;
-        let text = self.speaker.tokenizer.decode(&turn.ids);
+        let text = self.speaker.dialect.tokenizer.decode(&turn.ids);
         // Thinking that was never closed is no answer, and templates could not tell it from one.
-        let unfinished = self.speaker.opens_thinking && !text.contains(END_THINK);
+        let unfinished = self.speaker.dialect.opens_thinking && !text.contains(END_THINK);
         self.last = Some((turn, reasoning));
         Ok(if unfinished { String::new() } else { cut.unwrap_or(text) })
     }
@@ -277,7 +278,8 @@ pub(crate) fn stream<'s, W: std::io::Write>(
     screen: &mut Screen<W>,
     interrupt: &Interrupt,
 ) -> Result<(Turn, Reply<'s>), Failure> {
-    let Speaker { voice, tokenizer, layout, opens_thinking, .. } = speaker;
+    let Speaker { voice, dialect } = speaker;
+    let Dialect { tokenizer, layout, opens_thinking, .. } = dialect;
     let mut reply = match layout {
         Layout::Plain => Reply::plain(tokenizer, &settings.stop),
         Layout::Chat(_) | Layout::Own(_) => Reply::new(tokenizer, *opens_thinking, &settings.stop),

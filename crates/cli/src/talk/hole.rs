@@ -65,7 +65,7 @@ impl Hole {
         speaker: &mut Speaker,
         settings: &Settings,
     ) -> Result<Vec<u32>, Failure> {
-        let tokenizer = &speaker.tokenizer;
+        let tokenizer = &speaker.dialect.tokenizer;
         let ids: Vec<u32> = FIM.iter().filter_map(|token| tokenizer.token_id(token)).collect();
         if ids.len() < FIM.len() {
             return Err(Failure::hinted(
@@ -82,7 +82,7 @@ impl Hole {
         let (n_before, n_after) = shares(prefix.len(), suffix.len(), room);
         prefix.drain(..prefix.len() - n_before);
         suffix.truncate(n_after);
-        let mut prompt: Vec<u32> = speaker.bos().into_iter().collect();
+        let mut prompt: Vec<u32> = speaker.dialect.bos.into_iter().collect();
         // One letter stands for each side; its place in the form is what is asked for.
         for piece in fim_prompt("p", "s") {
             match piece {

@@ -89,6 +89,15 @@ pub(crate) struct Typed {
 }
 
 impl Typed {
+    /// The settings that a server has for requests which state none.
+    pub(crate) fn for_requests(
+        temperature: Option<f32>,
+        top_p: Option<f32>,
+        max_tokens: Option<usize>,
+    ) -> Typed {
+        Typed { temperature, top_p, max_tokens, ..Typed::default() }
+    }
+
     /// Settings for the model in `dir`, and the ids that its own file ends answers with.
     pub(crate) fn over_defaults_of(&self, dir: &Path) -> Result<(Settings, Vec<u32>), Failure> {
         let stated = Generation::of(dir)?;
@@ -164,12 +173,12 @@ impl Settings {
 }
 
 /// A temperature as typed.
-pub(super) fn temperature(text: &str) -> Result<f32, String> {
+pub(crate) fn temperature(text: &str) -> Result<f32, String> {
     within(text, 0.0..=100.0)
 }
 
 /// A probability as typed.
-pub(super) fn top_p(text: &str) -> Result<f32, String> {
+pub(crate) fn top_p(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("it must be a number above 0 and at most 1".into()),
@@ -190,7 +199,7 @@ fn penalty(text: &str) -> Result<f32, String> {
 }
 
 /// A number of tokens as typed.
-pub(super) fn max_tokens(text: &str) -> Result<usize, String> {
+pub(crate) fn max_tokens(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         _ => Err("it must be a whole number above 0".into()),

@@ -1,108 +1,16 @@
 //! A loaded model that answers: prompt in, tokens out, with the time it took.
 
 use super::caching::Caching;
+use super::dialect::{Dialect, Layout};
 use super::scored::Scored;
 use super::settings::Settings;
 use crate::failure::Failure;
 use crate::opened::{Holding, Opened};
-use fathom_checkpoint::gguf::Gguf;
 use fathom_engine::{DraftCounts, Drafting, Drawn, Finish, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec};
 use fathom_model::{Model, Precision};
-use fathom_text::chat::{Hints, Options, Prompt, TemplateFile};
-use fathom_text::{ChatFormat, ChatRenderer, Message, Tokenizer, special};
-use std::path::Path;
+use fathom_text::Tokenizer;
 use std::time::{Duration, Instant};
-
-/// How a question becomes a prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// By a format of this program.
-    Chat(ChatFormat),
-    /// By the checkpoint's own template.
-    Own(TemplateFile),
-    /// Not at all: the text is continued.
-    Plain,
-}
-
-impl Layout {
-    /// The layout of a model: its own template; else the format that its name tells; else none.
-    pub(crate) fn of(opened: &Opened, tokenizer: &Tokenizer) -> Result<Layout, Failure> {
-        let model_type = Some(opened.files.config().model_type.model_type());
-        let (file, format) = match opened.files.gguf() {
-            Some(gguf) => {
-                let name =
-                    gguf.text("general.name")?.map_or_else(|| name_of(gguf.path()), String::from);
-                let hints =
-                    Hints { name: &name, model_type, tokenizer: Some(tokenizer), template: None };
-                (template_in(gguf, tokenizer)?, ChatFormat::detect(hints))
-            }
-            // The vocabulary tells nothing here: base models trained by recipes have that of a chat.
-            None => {
-                let name = name_of(opened.path());
-                let hints = Hints { name: &name, model_type, ..Hints::default() };
-                (TemplateFile::open(opened.path())?, ChatFormat::detect(hints))
-            }
-        };
-        let Some(file) = file else {
-            return Ok(format.map_or(Layout::Plain, Layout::Chat));
-        };
-        // Those that this program wrote when it trained the model.
-        let ours = [ChatFormat::V3, ChatFormat::R1, ChatFormat::R1Zero];
-        let known = ours.into_iter().find(|format| format.jinja() == file.text);
-        Ok(known.map_or(Layout::Own(file), Layout::Chat))
-    }
-
-    /// Whether a prompt can hold earlier turns and a system text.
-    pub(crate) fn holds_turns(&self) -> bool {
-        match self {
-            Layout::Chat(format) => format.holds_turns(),
-            Layout::Own(_) => true,
-            Layout::Plain => false,
-        }
-    }
-
-    /// A sentence for people where the layout is not an ordinary chat.
-    pub(crate) fn note(&self) -> Option<&'static str> {
-        match self {
-            Layout::Chat(ChatFormat::R1Zero) => {
-                Some("a base model: questions are put into the R1-Zero template, each stands alone")
-            }
-            Layout::Plain => Some("no chat template: the text is continued as it is"),
-            Layout::Chat(_) | Layout::Own(_) => None,
-        }
-    }
-
-    fn renderer(&self, tokenizer: &Tokenizer) -> Result<Option<ChatRenderer>, Failure> {
-        Ok(match self {
-            Layout::Chat(format) => Some(ChatRenderer::built_in(*format, tokenizer)?),
-            Layout::Own(file) => Some(ChatRenderer::new(file.clone(), tokenizer)?),
-            Layout::Plain => None,
-        })
-    }
-}
-
-/// The template inside a GGUF, with the tokens that templates name.
-fn template_in(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<TemplateFile>, Failure> {
-    let Some(text) = gguf.text("tokenizer.chat_template")? else { return Ok(None) };
-    let named = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
-    Ok(Some(TemplateFile {
-        path: gguf.path().display().to_string(),
-        text: text.to_owned(),
-        bos_token: named(tokenizer.bos_id()),
-        eos_token: named(tokenizer.eos_id()),
-        pad_token: named(tokenizer.pad_id()),
-        unk_token: None,
-    }))
-}
-
-/// What a checkpoint is called: its directory, or the repository of a download.
-fn name_of(dir: &Path) -> String {
-    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let snapshots = dir.parent().filter(|parent| parent.ends_with("snapshots"));
-    let named = snapshots.and_then(Path::parent).unwrap_or(&dir);
-    named.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,14 +69,23 @@ pub(crate) struct How<'a> {
     pub(crate) caching: Caching,
 }
 
+impl How<'_> {
+    /// The model, packed for a cache, and the cache.
+    pub(crate) fn load(&self, opened: &Opened) -> Result<(Model, CacheSpec), Failure> {
+        let with_module = matches!(self.drafting, Drafting::Mtp { .. });
+        let mut model = opened.load(self.holding, with_module)?.model;
+        let cache = self.caching.of(model.pack_for_cache(self.precision, CacheForm::Latent))?;
+        if with_module {
+            model.lighten_mtp();
+        }
+        Ok((model, cache))
+    }
+}
+
 /// A model that can be talked with.
 pub(crate) struct Speaker {
     pub(crate) voice: Voice,
-    pub(crate) tokenizer: Tokenizer,
-    pub(crate) layout: Layout,
-    /// Whether its prompts open the thinking.
-    pub(crate) opens_thinking: bool,
-    renderer: Option<ChatRenderer>,
+    pub(crate) dialect: Dialect,
 }
 
 /// The part of it that knows no text: the model and one conversation's cache.
@@ -193,68 +110,12 @@ impl Speaker {
         layout: Layout,
         stop_ids: Vec<u32>,
     ) -> Result<Speaker, Failure> {
-        let How { holding, precision, drafting, caching } = how;
-        let with_module = matches!(drafting, Drafting::Mtp { .. });
-        let mut model = opened.load(holding, with_module)?.model;
-        if tokenizer.vocab_size() > model.config.vocab_size {
-            return Err(Failure::Failed(format!(
-                "`{}`: the tokenizer has {} tokens, the model knows {}",
-                opened.label(),
-                tokenizer.vocab_size(),
-                model.config.vocab_size
-            )));
-        }
-        let cache = caching.of(model.pack_for_cache(precision, CacheForm::Latent))?;
-        if with_module {
-            model.lighten_mtp();
-        }
-        let mut stop_ids = stop_ids;
-        stop_ids.extend(&model.config.eos_token_id);
-        stop_ids.extend(tokenizer.eos_id());
-        stop_ids.extend(tokenizer.token_id(special::EOS));
-        let renderer = layout.renderer(&tokenizer)?;
-        if let Some(renderer) = &renderer {
-            stop_ids.extend(renderer.stop_ids(&tokenizer));
-        }
-        stop_ids.sort_unstable();
-        stop_ids.dedup();
-        let (session, vocab_limit) = (Session::new(cache), tokenizer.vocab_size());
-        let voice = Voice { model, cache, drafting, session, stop_ids, vocab_limit };
-        let mut speaker = Speaker { voice, tokenizer, layout, opens_thinking: false, renderer };
-        // What a prompt does to one question it does to all; a template that refuses says so later.
-        let probe = speaker.rendered(&[Message::user("?")]);
-        speaker.opens_thinking = matches!(probe, Ok(Some(prompt)) if prompt.opened_thinking);
-        Ok(speaker)
-    }
-
-    /// Ids of a prompt that asks for the next turn of a conversation.
-    pub(crate) fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Failure> {
-        match self.rendered(messages)? {
-            Some(prompt) => Ok(prompt.ids),
-            None => Ok(self.plain_prompt(messages.last().map_or("", |last| &last.content))),
-        }
-    }
-
-    fn rendered(&self, messages: &[Message]) -> Result<Option<Prompt>, Failure> {
-        let Some(renderer) = &self.renderer else { return Ok(None) };
-        let options = Options { add_generation_prompt: true, ..Options::default() };
-        let conversation = messages.to_vec().into();
-        Ok(Some(renderer.prompt(&self.tokenizer, &conversation, &options)?))
-    }
-
-    /// Ids of text that shall be continued. Control tokens in it count: who continues text by hand
-    /// may write them.
-    fn plain_prompt(&self, text: &str) -> Vec<u32> {
-        let mut ids: Vec<u32> = self.bos().into_iter().collect();
-        ids.extend(self.tokenizer.encode(text));
-        ids
-    }
-
-    /// The token that every document begins with.
-    pub(crate) fn bos(&self) -> Option<u32> {
-        let tokenizer = &self.tokenizer;
-        let named = tokenizer.bos_id().or_else(|| tokenizer.token_id(special::BOS));
-        named.or(self.voice.model.config.bos_token_id)
+        let dialect = Dialect::of(opened, tokenizer, layout, stop_ids)?;
+        let (model, cache) = how.load(opened)?;
+        let (session, vocab_limit) = (Session::new(cache), dialect.tokenizer.vocab_size());
+        let stop_ids = dialect.stop_ids.clone();
+        let voice = Voice { model, cache, drafting: how.drafting, session, stop_ids, vocab_limit };
+        Ok(Speaker { voice, dialect })
     }
 }
 
@@ -326,16 +187,4 @@ impl Voice {
             vocab_limit: self.vocab_limit,
         })
     }
-}
-
-/// The tokenizer of a checkpoint directory.
-pub(crate) fn open_tokenizer(dir: &Path) -> Result<Tokenizer, Failure> {
-    let path = dir.join("tokenizer.json");
-    if !path.is_file() {
-        return Err(Failure::hinted(
-            format!("`{}` has no `tokenizer.json`", dir.display()),
-            "without it text cannot be turned into tokens; `fathom logits` takes ids",
-        ));
-    }
-    Ok(Tokenizer::open(path)?)
 }

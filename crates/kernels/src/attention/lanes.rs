@@ -481,6 +481,12 @@ impl Lines {
         }
     }
 
+    /// Prepares for `n` bytes in all, so that growing up to there copies nothing. That is address space;
+    /// memory is taken as it is grown into. Where there is none, growing copies.
+    pub(super) fn expect_bytes(&mut self, n: usize) {
+        let _ = self.0.try_reserve_exact(n.div_ceil(64).saturating_sub(self.0.len()));
+    }
+
     /// All that the buffer holds.
     pub(super) fn as_slice<T: Number>(&self) -> &[T] {
         // SAFETY: a `Line` is whole numbers without padding, all valid.

@@ -87,6 +87,13 @@ impl PagedKv {
         self.n_blocks * self.block_bytes()
     }
 
+    /// Prepares to grow up to `n_blocks` blocks without copying those there are. Takes no memory yet.
+    pub fn expect(&mut self, n_blocks: usize) {
+        let [key_bytes, value_bytes] = self.parts_bytes().map(|n| n.saturating_mul(n_blocks));
+        self.keys.expect_bytes(key_bytes);
+        self.values.expect_bytes(value_bytes);
+    }
+
     /// Makes room for `n_blocks` blocks in all; never shrinks.
     pub fn grow(&mut self, n_blocks: usize) {
         if n_blocks > self.n_blocks {

@@ -524,6 +524,20 @@ fn an_exported_block_is_imported_bit_for_bit() {
 }
 
 #[test]
+fn what_is_expected_is_grown_into_without_a_copy_and_too_much_does_no_harm() {
+    let mut cache = PagedKv::new(2, 5, 7);
+    cache.expect(50);
+    cache.grow(2);
+    let start = cache.keys::<f32>(0, 0).as_ptr();
+    cache.grow(50);
+    assert_eq!((start, cache.n_blocks()), (cache.keys::<f32>(0, 0).as_ptr(), 50));
+    cache.expect(usize::MAX);
+    cache.expect(usize::MAX / 4000);
+    cache.grow(51);
+    assert_eq!(cache.n_blocks(), 51);
+}
+
+#[test]
 #[should_panic(expected = "bytes of a block")]
 fn a_block_of_another_length_is_refused() {
     let mut cache = PagedKv::latent(20, 12);

@@ -186,6 +186,8 @@ fn constraint(
         return Ok(None);
     };
     let no_tools = *tool_choice == ToolChoice::None;
+    // Who has no tools need not be kept from calling them.
+    let tool_choice = if conversation.tools.is_empty() { &ToolChoice::Auto } else { tool_choice };
     app.grammars.constraint(&Wanted {
         format,
         tools: if no_tools { &[] } else { &conversation.tools },

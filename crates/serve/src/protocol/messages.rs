@@ -15,6 +15,8 @@ pub(crate) struct Messages {
 }
 
 const ROLES: &[&str] = &["system", "user", "assistant", "tool", "developer"];
+/// Calls in a message at most; their results are looked for one by one.
+const MOST_CALLS: usize = 128;
 /// What clients send back of an answer that they were given.
 const ECHOED: &[&str] = &["refusal", "annotations", "audio"];
 
@@ -110,8 +112,14 @@ fn content(fields: &Fields) -> Result<Option<String>, Refusal> {
 }
 
 fn tool_calls(fields: &Fields) -> Result<Vec<ToolCall>, Refusal> {
+    let items = fields.list("tool_calls")?.unwrap_or_default();
+    if items.len() > MOST_CALLS {
+        let path = fields.path("tool_calls");
+        let message = format!("`{path}` must have at most {MOST_CALLS}, not {}", items.len());
+        return Err(Refusal::out_of_range(path, message));
+    }
     let mut calls = Vec::new();
-    for (at, item) in fields.list("tool_calls")?.unwrap_or_default().iter().enumerate() {
+    for (at, item) in items.iter().enumerate() {
         let call = Fields::of(fields.path(format!("tool_calls[{at}]")), item)?;
         if let Some(kind) = call.text("type")?.filter(|kind| *kind != "function") {
             let path = call.path("type");

@@ -12,7 +12,7 @@ use crate::store::{
     Change, ConversationError, MAX_MESSAGE_BYTES, Message, NewMessage, Store, Summary, Thread,
 };
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -35,6 +35,7 @@ pub(crate) fn routes() -> Router<Arc<Store>> {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
+type Id = Result<Path<String>, PathRejection>;
 type Arrived = Result<Bytes, BytesRejection>;
 type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
@@ -64,8 +65,9 @@ async fn create(
 async fn read(
     State(store): State<Arc<Store>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Id,
 ) -> Result<Json<Value>, Refusal> {
+    let id = read_path(id)?;
     let found = in_background(move || store.conversation(caller.owner, &id)).await?;
     Ok(Json(thread(&found)))
 }
@@ -73,10 +75,11 @@ async fn read(
 async fn change(
     State(store): State<Arc<Store>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Id,
     headers: HeaderMap,
     arrived: Arrived,
 ) -> Result<Json<Value>, Refusal> {
+    let id = read_path(id)?;
     let asked = ChangeBody::read(&body::json(&headers, arrived)?)?;
     let changed = in_background(move || {
         let head = asked.head.as_ref().map(|head| head.as_deref());
@@ -89,8 +92,9 @@ async fn change(
 async fn delete(
     State(store): State<Arc<Store>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Id,
 ) -> Result<StatusCode, Refusal> {
+    let id = read_path(id)?;
     in_background(move || store.delete_conversation(caller.owner, &id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -98,10 +102,11 @@ async fn delete(
 async fn put_message(
     State(store): State<Arc<Store>>,
     Extension(caller): Extension<Caller>,
-    Path((id, message_id)): Path<(String, String)>,
+    ids: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
     arrived: Arrived,
 ) -> Result<Json<Value>, Refusal> {
+    let (id, message_id) = read_path(ids)?;
     let asked = MessageBody::read(&message_id, &body::json(&headers, arrived)?)?;
     let kept = in_background(move || {
         let new = NewMessage {
@@ -145,6 +150,12 @@ fn refused(error: ConversationError) -> Refusal {
             Refusal::internal("the server cannot read or write its conversations")
         }
     }
+}
+
+/// What stands in the path; bytes that are no text name nothing.
+fn read_path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Refusal> {
+    let Path(found) = path.map_err(|_| refused(ConversationError::NoConversation))?;
+    Ok(found)
 }
 
 /// The values of a query's known names, each given once at most.

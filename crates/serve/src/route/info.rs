@@ -2,6 +2,7 @@
 
 use crate::app::Shared;
 use crate::caller::Caller;
+use crate::protocol::model_name;
 use crate::refusal::Refusal;
 use crate::served::{Defaults, ExpertsShape, Served, Thinking};
 use axum::extract::State;
@@ -28,6 +29,7 @@ fn body(served: &Served, needs_key: bool, is_accepted: bool) -> Value {
     });
     if is_accepted {
         body["model"] = json!(served.name);
+        body["models"] = json!(model_name::names(served));
         body["chat"] = json!(served.renderer.is_some());
         body["thinking"] = json!(word(served.thinking));
         body["context_tokens"] = json!(served.context_tokens);

@@ -61,6 +61,7 @@ fn responses_keep_browsers_careful() {
         let said = get(&app(&[]), "/v1/models").await;
         assert_eq!(said.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(said.header("access-control-allow-origin"), None);
+        assert!(said.header("x-request-id").unwrap().starts_with("req_"));
     });
 }
 

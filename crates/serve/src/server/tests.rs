@@ -158,6 +158,16 @@ fn heads_and_bodies_that_do_not_arrive_are_given_up() {
 }
 
 #[test]
+fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
+    let running = Running::new(Stage::new());
+    let said = running.exchange(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: 99999999999\r\n\r\n{",
+    );
+    assert!(said.starts_with("HTTP/1.1 413") && said.contains("larger than"), "{said}");
+}
+
+#[test]
 fn what_is_no_http_is_refused() {
     let running = Running::new(Stage::new());
     let said = running.exchange("\u{16}\u{3}\u{1} hello\r\n\r\n");

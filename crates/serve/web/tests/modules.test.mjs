@@ -187,6 +187,31 @@ test('titles are the first words', () => {
   assert.equal(titleOf('🐋'.repeat(60)), `${'🐋'.repeat(48)}…`);
 });
 
+test('text can be read on every ground', () => {
+  const css = fs.readFileSync(new URL('../theme.css', import.meta.url), 'utf8');
+  const colours = (text) => Object.fromEntries([...text.matchAll(/--([\w-]+): (#[0-9a-f]{6})/g)].map(([, name, value]) => [name, value]));
+  const cut = css.indexOf('[data-theme="dark"]');
+  const light = colours(css.slice(0, cut));
+  const linear = (hex, at) => {
+    const value = Number.parseInt(hex.slice(at, at + 2), 16) / 255;
+    return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  };
+  const bright = (hex) => 0.2126 * linear(hex, 1) + 0.7152 * linear(hex, 3) + 0.0722 * linear(hex, 5) + 0.05;
+  const pairs = {
+    text: 'ground side raised bubble hover code-ground tint-1 tint-2 tint-3 tint-4 tint-5 error-ground', quiet: 'ground side raised hover code-ground tint-1 tint-2',
+    accent: 'ground raised hover accent-soft', 'accent-text': 'accent', warn: 'warn-ground', error: 'error-ground raised hover', ground: 'text error',
+    ...Object.fromEntries(['keyword', 'string', 'number', 'comment', 'call', 'type', 'meta'].map((name) => [`hl-${name}`, 'code-ground'])),
+  };
+  for (const theme of [light, { ...light, ...colours(css.slice(cut)) }]) {
+    for (const [text, grounds] of Object.entries(pairs)) {
+      for (const ground of grounds.split(' ')) {
+        const [a, b] = [bright(theme[text]), bright(theme[ground])];
+        assert.ok(Math.max(a, b) / Math.min(a, b) >= 4.5, `${text} on ${ground}: ${Math.max(a, b) / Math.min(a, b)}`);
+      }
+    }
+  }
+});
+
 test('every text of the page is in the table', () => {
   const known = new Set(names());
   const folder = new URL('../', import.meta.url);

@@ -67,9 +67,10 @@ function conversations(state, path, query, method, body, response) {
   const one = state.conversations.get(id);
   if (one === undefined) return refuse(response, 404, 'no such conversation');
   if (what === 'messages') {
+    if (body.parent !== null && !one.messages.some(({ id: known }) => known === body.parent)) return refuse(response, 400, 'no such parent');
     const kept = { id: message, ...body, created_at: now };
-    one.messages = [...one.messages.filter((other) => other.id !== message), kept];
-    one.head = message;
+    const place = one.messages.findIndex((other) => other.id === message);
+    one.messages.splice(place < 0 ? one.messages.length : place, 1, kept);
     one.updated_at = now;
     return json(response, kept);
   }
@@ -81,6 +82,7 @@ function conversations(state, path, query, method, body, response) {
     state.conversations.delete(id);
     return response.writeHead(204).end();
   }
+  if (method === 'PATCH' && body.head !== undefined && !one.messages.some(({ id: known }) => known === body.head)) return refuse(response, 400, 'no such message');
   if (method === 'PATCH') Object.assign(one, body);
   return json(response, one);
 }

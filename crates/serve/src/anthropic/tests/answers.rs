@@ -128,6 +128,22 @@ fn a_tool_can_be_demanded_and_a_schema() {
 }
 
 #[test]
+fn models_without_tool_tokens_use_tools_too() {
+    let answer = "Hello\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Bern\"}}\n</tool_call>";
+    let (app, engine) = Stage::new().format(ChatFormat::V2).answers(&[answer]).both();
+    let request = body(json!({"tools": weather()}));
+    let message = run(post(&app, "/v1/messages", request)).json();
+    assert_eq!(message["stop_reason"], "tool_use", "{message}");
+    assert_eq!(message["content"][0], json!({"type": "text", "text": "Hello\n"}));
+    assert_eq!(message["content"][1]["input"], json!({"city": "Bern"}));
+    let prompt = app.served.tokenizer.decode(&engine.job(0).prompt);
+    assert!(
+        prompt.contains("<tools>\n{\"type\":\"function\",\"function\":{\"name\":\"get_weather\""),
+        "{prompt}"
+    );
+}
+
+#[test]
 fn tokens_are_counted_as_they_would_be_read() {
     let (app, engine) = Stage::new().answers(&["Fine"]).both();
     let request = body(json!({"system": "Be brief.", "tools": weather()}));

@@ -1,11 +1,11 @@
 //! A conversation as a file: JSON with all branches, or the branch that is shown as Markdown.
 
-use super::{Pairs, in_background, read_query, thread};
+use super::{Id, Pairs, in_background, read_path, read_query, thread};
 use crate::caller::Caller;
 use crate::refusal::Refusal;
 use crate::store::{Message, Store, Thread};
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ const MAX_NAME_CHARS: usize = 60;
 pub(super) async fn export(
     State(store): State<Arc<Store>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    id: Id,
     query: Pairs,
 ) -> Result<Response, Refusal> {
     let [format] = read_query(query, ["format"])?;
@@ -31,6 +31,7 @@ pub(super) async fn export(
             return Err(Refusal::invalid("format", message));
         }
     };
+    let id = read_path(id)?;
     let found = in_background(move || store.conversation(caller.owner, &id)).await?;
     let text = if end == "md" { markdown(&found) } else { pretty(&found) };
     let place = disposition(&found.summary.title, end);

@@ -177,8 +177,9 @@ async fn a_body_must_be_json_of_a_sound_size() {
 async fn ids_from_nowhere_are_404() {
     let page = Page::new();
     page.filled().await;
-    for id in ["x", "%27%20OR%201=1", "%25", "..%2f..", "%00", &"f".repeat(5000)] {
-        assert_eq!(page.get(&format!("/api/conversations/{id}")).await.0, 404, "{id:.20}");
+    for id in ["x", "%27%20OR%201=1", "%25", "..%2f..", "%00", "%ff", &"f".repeat(5000)] {
+        let (status, told) = page.get(&format!("/api/conversations/{id}")).await;
+        assert_eq!((status, &told["error"]["type"]), (404, &json!("not_found_error")), "{id:.20}");
     }
 }
 

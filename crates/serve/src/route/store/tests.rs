@@ -3,20 +3,25 @@
 use crate::app::Shared;
 use crate::auth::{Keys, read_keys};
 use crate::store::{Currency, Money, NewKey, PriceRow, Prices, Rate, Store};
-use crate::testing::{Said, Stage, ask, get, post, run, send};
+use crate::testing::{Said, ScriptedEngine, Stage, ask, get, post, run, send};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A server that wants keys, with prices of 1 per million of all tokens.
 fn guarded(answers: &[&str]) -> Shared {
+    guarded_with_engine(answers).0
+}
+
+fn guarded_with_engine(answers: &[&str]) -> (Shared, Arc<ScriptedEngine>) {
     let store = Store::in_memory().unwrap();
     let rate = Rate::parse("1").unwrap();
     let prices = Prices { input: rate, cached: rate, output: rate };
     let row = PriceRow { model: None, currency: Currency::default(), prices };
     store.set_prices(&row).unwrap();
     let from_store = |settings: &mut crate::app::Settings| settings.keys.from_store = true;
-    Stage::new().answers(answers).settings(from_store).store(store).app()
+    Stage::new().answers(answers).settings(from_store).store(store).both()
 }
 
 fn add_key(app: &Shared, name: &str, balance: Option<&str>) -> String {
@@ -126,13 +131,18 @@ fn whoever_shows_no_key_learns_that_one_is_needed_and_nothing_else() {
 #[test]
 fn people_do_not_share_cached_prompts_or_conversations() {
     run(async {
-        let app = guarded(&["the answer is here."]);
+        let (app, engine) = guarded_with_engine(&["the answer is here."]);
         let (ann, bob) = (add_key(&app, "ann", None), add_key(&app, "bob", None));
         let made = request("POST", "/api/conversations", &ann, &json!({"title": "mine"}));
         assert_eq!(ask(&app, made).await.status, 201);
         let list = |secret: &str| request("GET", "/api/conversations", secret, &Value::Null);
         assert_eq!(ask(&app, list(&ann)).await.json()[0]["title"], "mine");
         assert_eq!(ask(&app, list(&bob)).await.json(), json!([]));
+        for secret in [&ann, &bob, &ann] {
+            assert_eq!(chat(&app, secret).await.status, 200);
+        }
+        let owners = [0, 1, 2].map(|idx| engine.job(idx).owner);
+        assert!(owners[0] == owners[2] && owners[0] != owners[1] && !owners.contains(&0));
     });
 }
 

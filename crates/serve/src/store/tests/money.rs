@@ -206,3 +206,29 @@ fn tokens_of_an_answer_count_against_the_minute() {
     clock.advance(Duration::from_secs(13));
     store.admit(&key).unwrap();
 }
+
+/// `cargo test --release -p fathom-serve --lib cost_of -- --ignored --nocapture`
+#[test]
+#[ignore = "measures"]
+fn cost_of_a_key_and_of_a_charge() {
+    const N: u32 = 10_000;
+    let folder = Folder::new();
+    let store = Store::open(&folder.file("serve.sqlite")).unwrap();
+    store.set_prices(&any_model(prices("1", "1", "1"))).unwrap();
+    let caller = key_with(&store, "ann", "1000000");
+    let usage = Usage { prompt_tokens: 1, completion_tokens: 2, ..Usage::default() };
+    let mut longest = Duration::ZERO;
+    let began = std::time::Instant::now();
+    for _ in 0..N {
+        let one = std::time::Instant::now();
+        store.charge(caller, &usage, "m").unwrap();
+        longest = longest.max(one.elapsed());
+    }
+    println!("charge: {:?}, longest {longest:?}", began.elapsed() / N);
+    let hash = hash_of("sk-fathom-none");
+    let began = std::time::Instant::now();
+    for _ in 0..N {
+        assert!(store.has_keys().unwrap() && store.find_key(&hash).unwrap().is_none());
+    }
+    println!("key: {:?}", began.elapsed() / N);
+}

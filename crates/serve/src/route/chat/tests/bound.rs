@@ -110,7 +110,9 @@ fn free_answers_have_no_constraint() {
         let (app, engine) = Stage::new().answers(&["x"]).both();
         post(&app, PATH, body(json!({}))).await;
         assert!(!engine.job(0).constrained);
+        post(&app, PATH, body(json!({"tool_choice": "none"}))).await;
+        assert!(!engine.job(1).constrained);
         post(&app, PATH, json_body(json!({"response_format": {"type": "json_object"}}))).await;
-        assert!(engine.job(1).constrained);
+        assert!(engine.job(2).constrained);
     });
 }

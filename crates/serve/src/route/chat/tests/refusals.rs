@@ -105,6 +105,14 @@ fn messages_are_refused_by_their_place() {
 }
 
 #[test]
+fn a_message_has_no_more_calls_than_there_can_be_tools() {
+    let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let message = json!({"role": "assistant", "content": null, "tool_calls": vec![call; 129]});
+    let got = refused(json!({"messages": [message]}));
+    assert_eq!((got.0, &*got.1), (422, "messages[0].tool_calls"));
+}
+
+#[test]
 fn a_prefix_is_the_last_message_of_the_assistant_and_beta() {
     run(async {
         let (user, begun) = (
