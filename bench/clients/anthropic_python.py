@@ -1,6 +1,7 @@
 """The official `anthropic` package for Python against a running server: shapes and invariants, as openai_python.py.
 
-Anthropic's interface has no seed, so answers are compared at temperature 0."""
+Anthropic's interface has no seed, so answers are compared at temperature 0. Newer versions of the package do not know
+`temperature`; it goes in as a further field of the body, where older ones put it too."""
 
 import json
 import sys
@@ -31,9 +32,12 @@ SCHEMA = {
 TOOL = {"name": "count_things", "description": "Counts things.", "strict": True, "input_schema": SCHEMA}
 
 
-def ask(on=client, **more):
-    wanted = {"model": MODEL, "messages": QUESTION, "max_tokens": 40, "temperature": 0, **more}
-    return on.messages.create(**wanted)
+LIKELIEST = {"extra_body": {"temperature": 0}}
+
+
+def ask(on=client, temperature=0, body=None, **more):
+    wanted = {"model": MODEL, "messages": QUESTION, "max_tokens": 40, **more}
+    return on.messages.create(**wanted, extra_body={"temperature": temperature, **(body or {})})
 
 
 def text_of(message):
@@ -63,7 +67,7 @@ def both_paths_give_the_same_message():
 @checks.case
 def the_streamed_message_is_the_whole_one():
     whole = ask(max_tokens=80)
-    with client.messages.stream(model=MODEL, messages=QUESTION, max_tokens=80, temperature=0) as stream:
+    with client.messages.stream(model=MODEL, messages=QUESTION, max_tokens=80, **LIKELIEST) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     equal(text, text_of(whole))
@@ -86,14 +90,19 @@ def counted_tokens_are_those_of_the_usage():
     for _ in range(2):
         usage = ask(system=system).usage
         equal(usage.input_tokens + (usage.cache_read_input_tokens or 0), counted)
-    expect(counted > client.messages.count_tokens(model=MODEL, messages=QUESTION).input_tokens, "the system text counts")
+    expect(
+        counted > client.messages.count_tokens(model=MODEL, messages=QUESTION).input_tokens, "the system text counts"
+    )
 
 
 @checks.case
 def system_text_may_be_blocks_and_messages_may_be_blocks():
     blocks = [{"type": "text", "text": QUESTION[0]["content"], "cache_control": {"type": "ephemeral"}}]
     plain = ask(system="Count.")
-    equal(said(ask(system=[{"type": "text", "text": "Count."}], messages=[{"role": "user", "content": blocks}])), said(plain))
+    equal(
+        said(ask(system=[{"type": "text", "text": "Count."}], messages=[{"role": "user", "content": blocks}])),
+        said(plain),
+    )
 
 
 @checks.case
@@ -108,12 +117,16 @@ def a_stop_sequence_ends_the_message():
 
 @checks.case
 def thinking_comes_as_a_block_and_may_be_sent_back():
-    message = ask(thinking={"type": "enabled", "budget_tokens": 1024}, max_tokens=120)
+    message = ask(thinking={"type": "enabled", "budget_tokens": 1024}, max_tokens=400)
     if message.content and message.content[0].type != "thinking":
         raise Skip("the model never thinks")
     expect(message.content[0].signature, "a signature")
     with client.messages.stream(
-        model=MODEL, messages=QUESTION, max_tokens=120, temperature=0, thinking={"type": "enabled", "budget_tokens": 1024}
+        model=MODEL,
+        messages=QUESTION,
+        max_tokens=120,
+        **LIKELIEST,
+        thinking={"type": "enabled", "budget_tokens": 1024},
     ) as stream:
         equal(said(stream.get_final_message()), said(message))
     turn = {"role": "assistant", "content": [block.model_dump() for block in message.content]}
@@ -126,7 +139,7 @@ def thinking_comes_as_a_block_and_may_be_sent_back():
 @checks.case
 def a_forced_tool_is_used_and_its_result_is_read():
     for choice in ({"type": "any"}, {"type": "tool", "name": "count_things"}):
-        message = ask(tools=[TOOL], tool_choice={**choice, "disable_parallel_tool_use": True}, max_tokens=120)
+        message = ask(tools=[TOOL], tool_choice={**choice, "disable_parallel_tool_use": True}, max_tokens=400)
         equal(message.stop_reason, "tool_use")
         use = message.content[-1]
         equal((use.type, use.name), ("tool_use", "count_things"))
@@ -138,15 +151,18 @@ def a_forced_tool_is_used_and_its_result_is_read():
         {"role": "user", "content": [result]},
     ]
     equal(ask(messages=turns, tools=[TOOL]).type, "message")
-    expect(all(b.type != "tool_use" for b in ask(messages=turns, tools=[TOOL], tool_choice={"type": "none"}).content), "no use")
+    expect(
+        all(b.type != "tool_use" for b in ask(messages=turns, tools=[TOOL], tool_choice={"type": "none"}).content),
+        "no use",
+    )
     refused(anthropic.BadRequestError, lambda: ask(messages=turns[:2], tools=[TOOL]))
 
 
 @checks.case
 def a_streamed_tool_use_is_the_whole_one():
-    wanted = {"tools": [TOOL], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}, "max_tokens": 120}
+    wanted = {"tools": [TOOL], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}, "max_tokens": 400}
     whole = ask(**wanted)
-    with client.messages.stream(model=MODEL, messages=QUESTION, temperature=0, **wanted) as stream:
+    with client.messages.stream(model=MODEL, messages=QUESTION, **LIKELIEST, **wanted) as stream:
         pieces = [event.partial_json for event in stream if event.type == "input_json"]
         final = stream.get_final_message()
     equal(said(final), said(whole))
@@ -156,7 +172,7 @@ def a_streamed_tool_use_is_the_whole_one():
 @checks.case
 def an_answer_held_to_a_schema_validates():
     config = {"format": {"type": "json_schema", "schema": SCHEMA}}
-    message = ask(extra_body={"output_config": config}, max_tokens=120, temperature=1.2)
+    message = ask(body={"output_config": config}, max_tokens=400, temperature=1.2)
     jsonschema.validate(json.loads(text_of(message)), SCHEMA)
 
 
@@ -188,7 +204,10 @@ def refusals_are_the_exceptions_that_programs_expect():
         equal(error.body["type"], "error")
         equal(error.body["error"]["type"], "invalid_request_error")
         expect(error.body["error"]["message"], "a message")
-    refused(anthropic.BadRequestError, lambda: client.post("/v1/messages", body={"model": MODEL, "messages": QUESTION}, cast_to=dict))
+    refused(
+        anthropic.BadRequestError,
+        lambda: client.post("/v1/messages", body={"model": MODEL, "messages": QUESTION}, cast_to=dict),
+    )
 
 
 @checks.case

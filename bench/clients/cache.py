@@ -17,8 +17,14 @@ import wire
 def ask(one, model, prompt, n_tokens):
     """The wait for the first token in seconds, tokens that were cached, and the text."""
     body = {
-        "model": model, "prompt": prompt, "max_tokens": n_tokens, "temperature": 0.6, "seed": 7, "ignore_eos": True,
-        "stream": True, "stream_options": {"include_usage": True},
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": n_tokens,
+        "temperature": 0.6,
+        "seed": 7,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
     }
     came = asyncio.run(wire.stream(one.url, "/v1/completions", body))
     if not came.done:
@@ -45,12 +51,29 @@ def main():
         seconds, hit, text = ask(one, name, prompt, args.tokens)
         same = texts.setdefault(kind, text) == text
         found.append({"what": what, "prompt": len(prompt), "hit": hit, "ttft_s": seconds, "same": same})
-        print(f"{what}: {hit} of {len(prompt)} tokens cached, first token after {seconds:.3f} s" + ("" if same else ", ANOTHER ANSWER"), flush=True)
+        print(
+            f"{what}: {hit} of {len(prompt)} tokens cached, first token after {seconds:.3f} s"
+            + ("" if same else ", ANOTHER ANSWER"),
+            flush=True,
+        )
 
     with tempfile.TemporaryDirectory() as scratch:
         command = [
-            args.fathom, "serve", args.model, "--port", "{port}", "--quiet", "--threads", str(args.threads),
-            "--store", f"{scratch}/store.sqlite", "--cache-disk", "4GiB", "--cache-dir", f"{scratch}/prefixes", *(args.fathom_args or "").split(),
+            args.fathom,
+            "serve",
+            args.model,
+            "--port",
+            "{port}",
+            "--quiet",
+            "--threads",
+            str(args.threads),
+            "--store",
+            f"{scratch}/store.sqlite",
+            "--cache-disk",
+            "4GiB",
+            "--cache-dir",
+            f"{scratch}/prefixes",
+            *(args.fathom_args or "").split(),
         ]
         with server.Server(command, log=f"{scratch}/log") as one:
             name, n_vocab = load.vocabulary_of(one.url, None)
@@ -66,7 +89,9 @@ def main():
             note("after a restart", one, prompt, "first")
             note("repeated", one, prompt, "first")
             note("64 tokens more", one, longer, "longer")
-        size = sum(os.path.getsize(os.path.join(at, file)) for at, _, files in os.walk(f"{scratch}/prefixes") for file in files)
+        size = sum(
+            os.path.getsize(os.path.join(at, file)) for at, _, files in os.walk(f"{scratch}/prefixes") for file in files
+        )
         print(f"{size / 2**20:.0f} MiB on disk, started in {one.start_s:.1f} s")
     server.dump(args.json, found)
     if not all(one["same"] for one in found):

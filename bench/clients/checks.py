@@ -39,6 +39,8 @@ class Checks:
                 verdict, note = "skip", str(reason)
             except Exception as error:
                 verdict, note = "FAIL", first_line(error)
+                if getattr(error, "code", None) == "context_length_exceeded":
+                    verdict, note = "skip", "the model's context is too small"
                 if args.trace:
                     traceback.print_exc()
             counts[verdict] += 1

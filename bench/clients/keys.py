@@ -1,6 +1,6 @@
 """Keys, limits and money, on a server of its own: what is refused with 401, 402 and 429, and what an answer costs.
 
-    DIR/bin/python bench/clients/keys.py MODEL --fathom target/release/fathom"""
+DIR/bin/python bench/clients/keys.py MODEL --fathom target/release/fathom"""
 
 import argparse
 import concurrent.futures

@@ -3,7 +3,8 @@
     python3 bench/clients/load.py --url http://127.0.0.1:8000 --streams 16,64 --prompt 128 --tokens 64
 
 Prompts are random token ids, different for every stream, so that no cache helps; every answer has exactly `--tokens`
-tokens (`ignore_eos`, greedy). All streams begin at the same moment. The first token is timed where its event arrives."""
+tokens (`ignore_eos`, greedy). All streams begin at the same moment. The first token is timed where its event arrives.
+"""
 
 import argparse
 import asyncio
@@ -66,7 +67,9 @@ async def together(url, model, n_vocab, n_streams, n_prompt, n_tokens, seed=0):
     n_answer = sum(stream.usage["completion_tokens"] for stream in whole if stream.usage)
     n_read = sum(stream.usage["prompt_tokens"] for stream in whole if stream.usage)
     # A stream's own rate once it speaks: what a person sees.
-    own = [(len(s.times) - 1) / (s.times[-1] - s.times[0]) for s in whole if len(s.times) > 1 and s.times[-1] > s.times[0]]
+    own = [
+        (len(s.times) - 1) / (s.times[-1] - s.times[0]) for s in whole if len(s.times) > 1 and s.times[-1] > s.times[0]
+    ]
     return {
         "streams": n_streams,
         "seconds": seconds,
@@ -84,15 +87,37 @@ async def together(url, model, n_vocab, n_streams, n_prompt, n_tokens, seed=0):
     }
 
 
-HEADING = ("server", "streams", "s", "out tok/s", "all tok/s", "TTFT p50", "p95 s", "gap p50", "p95 ms", "own tok/s", "tokens", "errors")
+HEADING = (
+    "server",
+    "streams",
+    "s",
+    "out tok/s",
+    "all tok/s",
+    "TTFT p50",
+    "p95 s",
+    "gap p50",
+    "p95 ms",
+    "own tok/s",
+    "tokens",
+    "errors",
+)
 
 
 def row(name, found):
     """A line of the table."""
     return (
-        name, found["streams"], f"{found['seconds']:.1f}", f"{found['answer_tokens_per_s']:.1f}", f"{found['all_tokens_per_s']:.1f}",
-        f"{found['ttft_p50']:.2f}", f"{found['ttft_p95']:.2f}", f"{1e3 * found['gap_p50']:.0f}", f"{1e3 * found['gap_p95']:.0f}",
-        f"{found['own_tokens_per_s']:.2f}", found["answer_tokens"], len(found["errors"]),
+        name,
+        found["streams"],
+        f"{found['seconds']:.1f}",
+        f"{found['answer_tokens_per_s']:.1f}",
+        f"{found['all_tokens_per_s']:.1f}",
+        f"{found['ttft_p50']:.2f}",
+        f"{found['ttft_p95']:.2f}",
+        f"{1e3 * found['gap_p50']:.0f}",
+        f"{1e3 * found['gap_p95']:.0f}",
+        f"{found['own_tokens_per_s']:.2f}",
+        found["answer_tokens"],
+        len(found["errors"]),
     )
 
 

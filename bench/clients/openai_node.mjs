@@ -107,7 +107,7 @@ const cases = {
   async "json of a schema parses and validates"() {
     const response_format = { type: "json_schema", json_schema: { name: "count", strict: true, schema: parameters } };
     for (const seed of [1, 2, 3]) {
-      const answer = await client.chat.completions.parse({ ...base, seed, max_tokens: 120, response_format });
+      const answer = await client.chat.completions.parse({ ...base, seed, max_tokens: 400, response_format });
       isCount(JSON.parse(answer.choices[0].message.content));
     }
   },
@@ -122,7 +122,7 @@ const cases = {
     const runner = client.chat.completions.runTools(
       {
         ...base,
-        max_tokens: 100,
+        max_tokens: 400,
         parallel_tool_calls: false,
         tool_choice: { type: "function", function: { name: "count" } },
         tools: [{ type: "function", function: { ...tool.function, parse: JSON.parse, function: count } }],
@@ -134,7 +134,7 @@ const cases = {
   },
 
   async "a streamed call is the whole one"() {
-    const wanted = { tools: [tool], tool_choice: "required", max_tokens: 100, parallel_tool_calls: false };
+    const wanted = { tools: [tool], tool_choice: "required", max_tokens: 400, parallel_tool_calls: false };
     const whole = (await ask(wanted)).choices[0].message.tool_calls[0].function;
     const final = await client.chat.completions.stream({ ...base, ...wanted }).finalChatCompletion();
     const call = final.choices[0].message.tool_calls[0].function;

@@ -15,9 +15,9 @@ fi
 dir=$1
 
 # Pinned, so that the summaries in docs/ can be had again.
-openai_python=openai
-anthropic_python=anthropic
-openai_node=openai
+openai_python=openai==3.54.0
+anthropic_python=anthropic==2.12.0
+openai_node=openai@6.49.0
 
 [ -d "$dir" ] || python3 -m venv "$dir"
 dir=$(cd "$dir" && pwd)

@@ -28,7 +28,10 @@ def requests(n, max_tokens):
     for at in range(n):
         text = " ".join(draw.choices(WORDS, k=draw.choice([4, 20, 60, 120])))
         body = {
-            "model": MODEL, "seed": at, "max_tokens": draw.randrange(4, max_tokens), "temperature": draw.choice([0, 0.7, 1.2]),
+            "model": MODEL,
+            "seed": at,
+            "max_tokens": draw.randrange(4, max_tokens),
+            "temperature": draw.choice([0, 0.7, 1.2]),
         }
         if at % 3 == 0:
             made.append(("/v1/completions", {**body, "prompt": text}))
@@ -37,7 +40,10 @@ def requests(n, max_tokens):
         if at % 6 == 1:
             body |= {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 80}
         elif at % 6 == 2:
-            body |= {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}, "max_tokens": 60}
+            body |= {
+                "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+                "max_tokens": 60,
+            }
         made.append(("/v1/chat/completions", body))
     return made
 
@@ -77,7 +83,20 @@ class Soak:
         self.requests = requests(args.kinds, args.max_tokens)
         self.alone = []
         self.counts = dict.fromkeys(
-            ("streamed", "whole", "slow", "left", "left at once", "bad", "refused as full", "cut by the kill", "mixed", "lost", "bad answered"), 0
+            (
+                "streamed",
+                "whole",
+                "slow",
+                "left",
+                "left at once",
+                "bad",
+                "refused as full",
+                "cut by the kill",
+                "mixed",
+                "lost",
+                "bad answered",
+            ),
+            0,
         )
         self.tokens = 0
         self.examples = []
@@ -260,7 +279,13 @@ def flat(memory, life):
         return None
     third = max(1, len(settled) // 3)
     mean = lambda part: sum(entry[2] for entry in part) / len(part)
-    return settled[0][2], mean(settled[:third]), max(entry[2] for entry in settled), mean(settled[-third:]), of_life[-1][3]
+    return (
+        settled[0][2],
+        mean(settled[:third]),
+        max(entry[2] for entry in settled),
+        mean(settled[-third:]),
+        of_life[-1][3],
+    )
 
 
 def main():
@@ -274,13 +299,22 @@ def main():
     parser.add_argument("--flood-pause", type=float, default=0.02, help="seconds between bad requests of one client")
     parser.add_argument("--kinds", type=int, default=36, help="different requests")
     parser.add_argument("--max-tokens", type=int, default=120)
-    parser.add_argument("--growth", type=float, default=24, help="MiB that memory may grow between the thirds of a life")
+    parser.add_argument(
+        "--growth", type=float, default=24, help="MiB that memory may grow between the thirds of a life"
+    )
     parser.add_argument("--log", help="a file for what the server says")
     parser.add_argument("--json", help="a file for the figures")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         command = [
-            args.fathom, "serve", args.model, "--port", "{port}", "--quiet", "--store", f"{scratch}/store.sqlite",
+            args.fathom,
+            "serve",
+            args.model,
+            "--port",
+            "{port}",
+            "--quiet",
+            "--store",
+            f"{scratch}/store.sqlite",
             *(args.fathom_args or "").split(),
         ]
         soak = Soak(args, command)
@@ -300,7 +334,9 @@ def report(args, soak, figures, files_before, status):
     """Prints what happened; 1 if something went wrong."""
     counts = soak.counts
     n_answers = sum(counts[kind] for kind in ("streamed", "whole", "slow"))
-    print(f"{args.minutes:g} minutes, {args.clients} clients: {n_answers} answers, {n_answers / args.minutes / 60:.0f} a second")
+    print(
+        f"{args.minutes:g} minutes, {args.clients} clients: {n_answers} answers, {n_answers / args.minutes / 60:.0f} a second"
+    )
     print(", ".join(f"{kind} {count}" for kind, count in counts.items()))
     killed, back = soak.down[0]
     print(f"killed once, back after {back - killed:.1f} s")
@@ -310,15 +346,25 @@ def report(args, soak, figures, files_before, status):
         if not found:
             continue
         settled, first, most, last, n_files = found
-        print(f"life {life + 1}: {settled:.0f} MiB settled, {first:.0f} in the first third, {most:.0f} at most, {last:.0f} in the last third, {n_files} files open")
+        print(
+            f"life {life + 1}: {settled:.0f} MiB settled, {first:.0f} in the first third, {most:.0f} at most, {last:.0f} in the last third, {n_files} files open"
+        )
         if last - first > args.growth:
             wrong += 1
             print(f"memory grew by {last - first:.0f} MiB")
     print(f"files open: {files_before} before, {soak.files_after} after; stopped with {status}")
     if soak.files_after > files_before + 4:
         wrong += 1
-    kept = ("fathom_jobs_finished_total", "fathom_jobs_preempted_total", "fathom_answer_tokens_total", "fathom_prompt_tokens_total")
-    print("second life: " + ", ".join(f"{name.removeprefix('fathom_')} {figures.get(name, float('nan')):.0f}" for name in kept))
+    kept = (
+        "fathom_jobs_finished_total",
+        "fathom_jobs_preempted_total",
+        "fathom_answer_tokens_total",
+        "fathom_prompt_tokens_total",
+    )
+    print(
+        "second life: "
+        + ", ".join(f"{name.removeprefix('fathom_')} {figures.get(name, float('nan')):.0f}" for name in kept)
+    )
     for example in soak.examples[:12]:
         print(example)
     print("ok" if not wrong else f"FAIL: {wrong}")

@@ -22,12 +22,42 @@ def commands(args, scratch):
     # Whole cache blocks of 64, and a little room as llama-server splits its context evenly.
     context = -(-(args.prompt + args.tokens + 1) // 64) * 64
     fathom = [
-        args.fathom, "serve", args.model, "--port", "{port}", "--quiet", "--threads", str(args.threads), "--parallel", str(most),
-        "--context", str(context), "--store", f"{scratch}/store.sqlite", *(args.fathom_args or "").split(),
+        args.fathom,
+        "serve",
+        args.model,
+        "--port",
+        "{port}",
+        "--quiet",
+        "--threads",
+        str(args.threads),
+        "--parallel",
+        str(most),
+        "--context",
+        str(context),
+        "--store",
+        f"{scratch}/store.sqlite",
+        *(args.fathom_args or "").split(),
     ]
     llama = [
-        args.llama_server, "-m", args.model, "--host", "127.0.0.1", "--port", "{port}", "-t", str(args.threads),
-        "-tb", str(args.threads), "-np", str(most), "-c", str(most * context), "-cram", "0", "--no-webui", *(args.llama_args or "").split(),
+        args.llama_server,
+        "-m",
+        args.model,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "{port}",
+        "-t",
+        str(args.threads),
+        "-tb",
+        str(args.threads),
+        "-np",
+        str(most),
+        "-c",
+        str(most * context),
+        "-cram",
+        "0",
+        "--no-webui",
+        *(args.llama_args or "").split(),
     ]
     both = {"fathom": fathom, "llama-server": llama}
     return {name: both[name] for name in args.servers.split(",")}
@@ -94,8 +124,13 @@ def show_ratios(found):
                 best[one["server"]] = one
         if {"fathom", "llama-server"} <= best.keys():
             ours, theirs = best["fathom"], best["llama-server"]
-            ratios = {key: ours[key] / theirs[key] for key in ("answer_tokens_per_s", "ttft_p50", "ttft_p95", "gap_p95")}
-            print(f"{n_streams} streams, fathom / llama-server: " + ", ".join(f"{key} {value:.2f}" for key, value in ratios.items()))
+            ratios = {
+                key: ours[key] / theirs[key] for key in ("answer_tokens_per_s", "ttft_p50", "ttft_p95", "gap_p95")
+            }
+            print(
+                f"{n_streams} streams, fathom / llama-server: "
+                + ", ".join(f"{key} {value:.2f}" for key, value in ratios.items())
+            )
     for one in found:
         print(
             f"{one['server']} {one['streams']}: client {one['client_cpu_s']:.1f} s of processor, server {one['server_cpu_s']:.1f} s,"

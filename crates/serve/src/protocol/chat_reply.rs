@@ -4,6 +4,7 @@ use super::chat_request::ChatRequest;
 use super::warnings::Warnings;
 use super::{FINGERPRINT, scores};
 use crate::answer::{Answers, FinishReason, Piece, Scored, Usage};
+use crate::ask::PromptAsk;
 use crate::refusal::Refusal;
 use crate::sse::{self, Narrator};
 use crate::unique;
@@ -160,12 +161,17 @@ pub(crate) struct Chunks {
     head: Head,
     include_usage: bool,
     usage: Usage,
+    /// White space with which each answer began so far, where a call may follow: before a call it is
+    /// no content. None once there is content or a call.
+    spaces: Vec<Option<String>>,
 }
 
 impl Chunks {
     pub(crate) fn new(request: &ChatRequest, answers: &Answers) -> Chunks {
         let head = Head::new(request, answers);
-        Chunks { head, include_usage: request.include_usage, usage: Usage::default() }
+        let may_call = matches!(&request.ask.prompt, PromptAsk::Chat(chat) if !chat.conversation.tools.is_empty());
+        let spaces = vec![may_call.then(String::new); answers.streams.len()];
+        Chunks { head, include_usage: request.include_usage, usage: Usage::default(), spaces }
     }
 
     fn chunk(&mut self, choices: Vec<Value>, usage: Value, out: &mut String) {
@@ -185,6 +191,18 @@ impl Chunks {
         let choice =
             json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null});
         self.chunk(vec![choice], Value::Null, out);
+    }
+
+    /// Content, whose beginning waits until it is more than white space.
+    fn content(&mut self, index: usize, said: (String, Vec<Scored>), out: &mut String) {
+        let (mut text, tokens) = said;
+        if let Some(mut space) = self.spaces[index].take() {
+            space.push_str(&text);
+            let is_empty = space.trim().is_empty();
+            (self.spaces[index], text) =
+                if is_empty { (Some(space), String::new()) } else { (None, space) };
+        }
+        self.text(index, "content", (text, tokens), out);
     }
 
     /// A chunk with text, which may have scores.
@@ -219,8 +237,9 @@ impl Narrator for Chunks {
             Piece::Reasoning { text, tokens } => {
                 self.text(index, "reasoning_content", (text, tokens), out);
             }
-            Piece::Content { text, tokens } => self.text(index, "content", (text, tokens), out),
+            Piece::Content { text, tokens } => self.content(index, (text, tokens), out),
             Piece::CallBegin { index: at, id, name } => {
+                self.spaces[index] = None;
                 let function = json!({"name": name, "arguments": ""});
                 let call = json!({"index": at, "id": id, "type": "function", "function": function});
                 self.delta(index, json!({"tool_calls": [call]}), out);
@@ -230,6 +249,9 @@ impl Narrator for Chunks {
                 self.delta(index, json!({"tool_calls": [call]}), out);
             }
             Piece::Done { finish, usage, .. } => {
+                if let Some(space) = self.spaces[index].take().filter(|space| !space.is_empty()) {
+                    self.text(index, "content", (space, Vec::new()), out);
+                }
                 self.usage = self.usage.plus(usage);
                 let choice = json!({
                     "index": index,

@@ -197,7 +197,14 @@ fn check_calls(messages: &[Message]) -> Result<(), Refusal> {
             return Err(Refusal::invalid(format!("messages[{at}]"), text));
         }
     }
-    Ok(())
+    if open.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "the calls {} at the end of `messages` have no message of role `tool`",
+        quoted(&open)
+    );
+    Err(Refusal::invalid("messages", text))
 }
 
 /// What was thought before the last question is not put into the prompt; what was thought for the

@@ -84,6 +84,7 @@ fn messages_are_refused_by_their_place() {
                 {"type": "image_url", "image_url": {"url": "data:"}}]}]),
             "messages[1].content[1].type",
         ),
+        (json!([user, call]), "messages"),
         (json!([user, result("c1")]), "messages[1].tool_call_id"),
         (json!([user, call, result("c2")]), "messages[2].tool_call_id"),
         (json!([user, call, result("c1"), result("c1")]), "messages[3].tool_call_id"),
