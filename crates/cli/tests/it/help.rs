@@ -10,6 +10,7 @@ fn help_is_the_committed_one() {
     let cases: &[(&str, &[&str])] = &[
         ("fathom", &["--help"]),
         ("run", &["run", "--help"]),
+        ("serve", &["serve", "--help"]),
         ("pull", &["pull", "--help"]),
         ("train", &["train", "--help"]),
         ("inspect", &["inspect", "--help"]),

@@ -14,6 +14,7 @@ mod kill;
 mod own_data;
 mod program;
 mod pull;
+mod serve;
 mod shapes;
 mod talk;
 mod training;

@@ -55,6 +55,7 @@ pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
         "COLUMNS",
         "CARGO",
         "CARGO_MANIFEST_DIR",
+        "FATHOM_API_KEY",
         "FATHOM_CPU",
         "NO_COLOR",
     ] {
