@@ -106,6 +106,11 @@ class InlineParser {
         }
       }
     }
+    // Models trained on answers in boxes write them without dollars.
+    if (this.text.startsWith('\\boxed{', this.at)) {
+      const end = closingBrace(this.text, this.at + 6);
+      if (end > 0) return this.push({ t: 'math', v: this.text.slice(this.at, end), display: false }, end);
+    }
     if (next === '\n') return this.push({ t: 'break' }, this.at + 2);
     if (next !== undefined && PUNCTUATION.test(next)) {
       this.pending += next;
@@ -257,6 +262,17 @@ function closingDollar(text, open) {
       const prose = /^\d[\d.,]*[kKmMbB]?\s+[a-z]{2,}/.test(inside) && !/[\\^_=]/.test(inside);
       return prose ? -1 : at;
     }
+  }
+  return -1;
+}
+
+// Where the brace that opens at `open` is closed, behind it, or -1.
+function closingBrace(text, open) {
+  let depth = 0;
+  for (let at = open; at < Math.min(text.length, open + 500); at++) {
+    if (text[at] === '\\') at++;
+    else if (text[at] === '{') depth++;
+    else if (text[at] === '}' && --depth === 0) return at + 1;
   }
   return -1;
 }

@@ -17,7 +17,7 @@ async fn get(path: &str, known: Option<&str>) -> Response {
     routes::<()>().with_state(()).oneshot(request).await.unwrap()
 }
 
-fn text<'a>(response: &'a Response, name: header::HeaderName) -> &'a str {
+fn text(response: &Response, name: header::HeaderName) -> &str {
     response.headers().get(name).unwrap().to_str().unwrap()
 }
 

@@ -83,6 +83,8 @@ test('prices are no math, math is', () => {
   for (const text of ['$5 and $6', 'from $1,000 to $2,000.', '$5-$10', 'costs 5$ or 6$', 'a \\$ b $', 'US$ 5 and US$ 6', '$5 apples and 3 pears$']) assert.equal(count(text), 0, text);
   for (const text of ['$x$', '$5x$', 'so $a+b$, then', '\\(x\\)', 'is $2^{10} = 1024$.', '$$x$$']) assert.equal(count(text), 1, text);
   assert.equal(count('`$x$`'), 0);
+  assert.equal(count('The answer is \\boxed{\\frac{1}{2}}.'), 1);
+  assert.equal(count('\\boxed{ never closed'), 0);
 });
 
 test('emphasis follows CommonMark, and Chinese quotes too', () => {
@@ -140,7 +142,7 @@ test('no formula hangs, throws or names an attribute', () => {
 
 test('huge lines cost no square', () => {
   const began = performance.now();
-  for (const part of ['*', '_', '[', '![', '$', '`', '~~', '**a ', '[a](', '<', '\\(', '*a _b ', '> ', '- ', '| a ', '|a|\n|-|\n', '  - a\n', '#', '1. ', 'a\n']) {
+  for (const part of ['*', '_', '[', '![', '$', '`', '~~', '**a ', '[a](', '\\boxed{', '<', '\\(', '*a _b ', '> ', '- ', '| a ', '|a|\n|-|\n', '  - a\n', '#', '1. ', 'a\n']) {
     parseBlocks(part.repeat(60_000 / part.length));
   }
   for (const part of ['{', '\\left(', '\\frac', 'x^', '\\begin{matrix}', '\\displaystyle ']) readMath(part.repeat(18_000 / part.length), true);
