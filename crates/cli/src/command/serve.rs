@@ -267,12 +267,12 @@ fn short_name(label: &str) -> String {
 
 fn heading(opened: &Opened, model: &Model, room: Room) -> String {
     let line = format!(
-        "{} · {:.1} M parameters · up to {} tokens a conversation, {} of all in {} of cache",
+        "{} · {:.1} M parameters · up to {} tokens a conversation · {} of cache for {} tokens",
         opened.label(),
         model.n_parameters() as f64 / 1e6,
         room.context_tokens,
-        room.n_blocks * BLOCK_TOKENS,
         format_bytes(room.bytes),
+        room.n_blocks * BLOCK_TOKENS,
     );
     format!("{}\n", Style::of_stderr().dim(&line))
 }
