@@ -34,7 +34,8 @@ def requests(n, max_tokens):
             "temperature": draw.choice([0, 0.7, 1.2]),
         }
         if at % 3 == 0:
-            made.append(("/v1/completions", {**body, "prompt": text}))
+            # Long answers, so that many run at once.
+            made.append(("/v1/completions", {**body, "prompt": text, "ignore_eos": True}))
             continue
         body["messages"] = [{"role": "user", "content": text}]
         if at % 6 == 1:

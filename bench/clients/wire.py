@@ -52,7 +52,7 @@ def raw(url, sent, timeout=10, half_close=False):
                 stream.sendall(part)
             if half_close:
                 stream.shutdown(socket.SHUT_WR)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             pass  # the server may answer and hang up before it has read all
         came = b""
         try:

@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -26,6 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 const THREADS: usize = 2;
 /// How often the server looks whether it shall stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// Time for answers that are ended to say so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
@@ -76,8 +79,12 @@ async fn accept(listener: TcpListener, app: Shared, stop: impl Fn() -> bool) -> 
         }
     }
     drop(listener);
-    // Those that are still busy after this are cut off.
-    let _ = timeout(app.settings.stop_limit, service.graceful.shutdown()).await;
+    let mut all_ended = pin!(service.graceful.shutdown());
+    if timeout(app.settings.stop_limit, &mut all_ended).await.is_err() {
+        // Answers that go on end here, and say so; who does not listen is cut off.
+        app.engine.stop();
+        let _ = timeout(LAST_WORDS, all_ended).await;
+    }
     Ok(())
 }
 

@@ -302,6 +302,13 @@ impl Engine for ScriptedEngine {
     fn stats(&self) -> Stats {
         Stats { n_waiting: self.held.lock().unwrap().len(), max_waiting: 64, ..Stats::default() }
     }
+
+    fn stop(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        for mut held in held {
+            (held.listener)(Event::Ended(Ended::Shutdown));
+        }
+    }
 }
 
 /// The token that was wanted, if it is allowed; a stop token where none was.

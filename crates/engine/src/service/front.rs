@@ -143,6 +143,10 @@ impl Engine for Service {
     fn stats(&self) -> Stats {
         self.inbox.stats()
     }
+
+    fn stop(&self) {
+        self.inbox.close();
+    }
 }
 
 impl Drop for Service {

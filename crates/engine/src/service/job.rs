@@ -190,6 +190,9 @@ pub trait Engine: Send + Sync {
 
     /// How things stand.
     fn stats(&self) -> Stats;
+
+    /// Takes no more jobs; those it has end with [`Ended::Shutdown`], after the pass that runs now.
+    fn stop(&self);
 }
 
 /// How an engine stands, and what it did since it started.
