@@ -2,6 +2,7 @@
 
 pub(crate) mod caching;
 pub(crate) mod chat;
+pub(crate) mod computing;
 pub(crate) mod dialect;
 pub(crate) mod drafting;
 mod generation;

@@ -1,19 +1,19 @@
 //! `fathom run`: talks with a model, answers once, or continues text and code.
 
-use super::{Dtype, Machine};
+use super::Machine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::opened::{Holding, Opened};
+use crate::opened::Opened;
 use crate::output::{json_to_stdout, program, to_stderr};
-use crate::talk::caching::Caching;
 use crate::talk::chat::{Chat, cost, stream};
+use crate::talk::computing::Computing;
 use crate::talk::dialect::{Layout, Template};
-use crate::talk::drafting::{self, Drafts};
+use crate::talk::drafting;
 use crate::talk::hole::{Hole, MAX_MIDDLE_TOKENS, Place};
 use crate::talk::screen::{Screen, Think};
 use crate::talk::settings::{self, Settings};
 use crate::talk::source::Missing;
-use crate::talk::speaker::{Ended, How, Speaker};
+use crate::talk::speaker::{Ended, Speaker};
 use crate::terminal::Style;
 use fathom_text::{Message, Tokenizer};
 use serde_json::json;
@@ -64,18 +64,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LINE", requires = "fim_file")]
     at: Option<Place>,
 
-    /// Precision of activations before products; weights have that of their format
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    dtype: Dtype,
-
     #[command(flatten)]
-    holding: Holding,
-
-    #[command(flatten)]
-    caching: Caching,
-
-    #[command(flatten)]
-    drafts: Drafts,
+    computing: Computing,
 
     /// Print one JSON object: text, reasoning, ids, finish_reason, usage, timing
     #[arg(long)]
@@ -130,11 +120,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let plan = plan(&args, prompt)?;
     let (mut settings, stop_ids) = args.settings.over_defaults_of(opened.path())?;
     settings.n_top_log_probs = args.logprobs.map(usize::from);
-    let drafting = args.drafts.for_model(&opened, &args.holding)?;
+    let how = args.computing.for_model(&opened)?;
     let start = Instant::now();
-    let (holding, precision, caching) = (&args.holding, args.dtype.into(), args.caching);
-    let how = How { holding, precision, drafting, caching };
-    let mut speaker = Speaker::open(&opened, tokenizer, how, layout, stop_ids)?;
+    let mut speaker = Speaker::open(&opened, tokenizer, &how, layout, stop_ids)?;
     let loaded_s = (opening + start.elapsed()).as_secs_f64();
     let asked = match plan {
         Plan::Chat => return chat(&args, opened.label(), speaker, settings),

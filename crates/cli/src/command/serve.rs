@@ -3,18 +3,16 @@
 mod accounts;
 mod room;
 
-use super::{Dtype, Machine};
+use super::Machine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::opened::{Holding, Opened};
+use crate::opened::Opened;
 use crate::output::to_stderr;
 use crate::sizes::{format_bytes, parse_bytes};
-use crate::talk::caching::Caching;
+use crate::talk::computing::Computing;
 use crate::talk::dialect::{Dialect, Layout, Template};
-use crate::talk::drafting::Drafts;
 use crate::talk::settings::{self, max_tokens, temperature, top_p};
 use crate::talk::source::Missing;
-use crate::talk::speaker::How;
 use crate::terminal::Style;
 use fathom_engine::service::{Service, ServiceSettings};
 use fathom_kernels::attention::BLOCK_TOKENS;
@@ -113,18 +111,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     template: Option<Template>,
 
-    /// Precision of activations before products; weights have that of their format
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    dtype: Dtype,
-
     #[command(flatten)]
-    holding: Holding,
-
-    #[command(flatten)]
-    caching: Caching,
-
-    #[command(flatten)]
-    drafts: Drafts,
+    computing: Computing,
 
     #[command(flatten)]
     machine: Machine,
@@ -154,9 +142,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     };
     let (settings, stop_ids) = args.defaults().over_defaults_of(opened.path())?;
     let dialect = Dialect::of(&opened, tokenizer, layout, stop_ids)?;
-    let drafting = args.drafts.for_model(&opened, &args.holding)?;
-    let (holding, precision, caching) = (&args.holding, args.dtype.into(), args.caching);
-    let (model, cache) = How { holding, precision, drafting, caching }.load(&opened)?;
+    let how = args.computing.for_model(&opened)?;
+    let (model, cache) = how.load(&opened)?;
 
     let room = Room::of(&args, &model.config, cache)?;
     let served = served(&args, &opened, &model, dialect, &settings, room);
@@ -164,7 +151,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let blocks = ServiceSettings {
         max_running: args.parallel.into(),
         max_waiting: args.queue.into(),
-        drafting,
+        drafting: how.drafting,
         store: block_files(&args)?,
         fingerprint: fingerprint(&args, &opened, cache),
         ..ServiceSettings::new(room.n_blocks)

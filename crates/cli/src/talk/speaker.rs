@@ -1,14 +1,14 @@
 //! A loaded model that answers: prompt in, tokens out, with the time it took.
 
-use super::caching::Caching;
+use super::computing::How;
 use super::dialect::{Dialect, Layout};
 use super::scored::Scored;
 use super::settings::Settings;
 use crate::failure::Failure;
-use crate::opened::{Holding, Opened};
+use crate::opened::Opened;
 use fathom_engine::{DraftCounts, Drafting, Drawn, Finish, GenerateRequest, Sampling, Session};
-use fathom_model::cache::{CacheForm, CacheSpec};
-use fathom_model::{Model, Precision};
+use fathom_model::Model;
+use fathom_model::cache::CacheSpec;
 use fathom_text::Tokenizer;
 use std::time::{Duration, Instant};
 
@@ -61,27 +61,6 @@ impl Turn {
     }
 }
 
-/// How a model is held and computed.
-pub(crate) struct How<'a> {
-    pub(crate) holding: &'a Holding,
-    pub(crate) precision: Precision,
-    pub(crate) drafting: Drafting,
-    pub(crate) caching: Caching,
-}
-
-impl How<'_> {
-    /// The model, packed for a cache, and the cache.
-    pub(crate) fn load(&self, opened: &Opened) -> Result<(Model, CacheSpec), Failure> {
-        let with_module = matches!(self.drafting, Drafting::Mtp { .. });
-        let mut model = opened.load(self.holding, with_module)?.model;
-        let cache = self.caching.of(model.pack_for_cache(self.precision, CacheForm::Latent))?;
-        if with_module {
-            model.lighten_mtp();
-        }
-        Ok((model, cache))
-    }
-}
-
 /// A model that can be talked with.
 pub(crate) struct Speaker {
     pub(crate) voice: Voice,
@@ -106,7 +85,7 @@ impl Speaker {
     pub(crate) fn open(
         opened: &Opened,
         tokenizer: Tokenizer,
-        how: How,
+        how: &How<'_>,
         layout: Layout,
         stop_ids: Vec<u32>,
     ) -> Result<Speaker, Failure> {

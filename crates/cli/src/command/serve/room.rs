@@ -97,8 +97,8 @@ pub(super) fn fingerprint(args: &Args, opened: &Opened, cache: CacheSpec) -> u12
     let how = format!(
         "{:?} {:?} {:?} {:?} {}",
         cache,
-        args.holding,
-        args.dtype,
+        args.computing.holding,
+        args.computing.dtype,
         cpu().isa,
         env!("CARGO_PKG_VERSION")
     );
