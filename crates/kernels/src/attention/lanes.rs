@@ -52,6 +52,7 @@ pub(super) trait Lanes: Copy {
 pub(super) trait Element: Copy {
     /// Read from memory rather than from a cache: the next block is fetched meanwhile.
     const FETCH_AHEAD: bool;
+    const IS_F32: bool;
     /// # Safety
     /// `at` must be valid for reading sixteen elements.
     unsafe fn load<V: Lanes>(at: *const Self) -> V;
@@ -59,6 +60,7 @@ pub(super) trait Element: Copy {
 
 impl Element for f32 {
     const FETCH_AHEAD: bool = false;
+    const IS_F32: bool = true;
     #[inline(always)]
     unsafe fn load<V: Lanes>(at: *const Self) -> V {
         // SAFETY: the caller's promise.
@@ -69,6 +71,7 @@ impl Element for f32 {
 /// Half precision, by its bits.
 impl Element for u16 {
     const FETCH_AHEAD: bool = true;
+    const IS_F32: bool = false;
     #[inline(always)]
     unsafe fn load<V: Lanes>(at: *const Self) -> V {
         // SAFETY: the caller's promise.

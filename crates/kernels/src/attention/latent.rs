@@ -1,10 +1,12 @@
-//! Rows over a latent cache: each block is widened once and meets all heads of some rows, in the
+//! Rows over a latent cache: each block meets all heads of some rows while it is in cache, in the
 //! layout of [`super::latent_tile`].
 
 use super::cached::{CachedSegment, Call};
-use super::dots::{transpose_rows, widen};
+use super::dots::transpose_rows;
 use super::lanes::Lines;
-use super::latent_tile::{LatentBlock, MOST_LANES, attend_latent, finish_latent, merge_latent};
+use super::latent_tile::{
+    self, LatentBlock, MOST_LANES, attend_latent, finish_latent, merge_latent,
+};
 use super::paged::pad;
 use super::parts::Walk;
 use super::running::Running;
@@ -13,7 +15,7 @@ use crate::threads;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Queries of a list, at most: their states and the widened block share the second-level cache.
+/// Queries of a list, at most: their states and a block share the second-level cache.
 const LIST_QUERIES: usize = 2 * MOST_LANES;
 
 /// Rows over a latent cache, cut into lists.
@@ -45,8 +47,6 @@ struct Lane {
 struct Scratch {
     /// Queries of the list turned, [lanes, D] in all.
     q_t: Lines,
-    /// A widened block, [BLOCK_TOKENS, D in whole lanes]
-    rows: Lines,
     scores: Lines,
 }
 
@@ -149,19 +149,13 @@ impl LatentRows<'_> {
         q_t
     }
 
-    /// The rows of a block in f32.
-    fn widened<'s>(&'s self, block: u32, n: usize, rows: &'s mut Lines) -> *const f32 {
+    /// The rows of a block.
+    fn rows(&self, block: u32) -> latent_tile::LatentRows {
         let cache = self.call.cache;
-        if cache.cache_type() == CacheType::F32 {
-            return cache.keys::<f32>(block, 0).as_ptr();
+        match cache.cache_type() {
+            CacheType::F32 => latent_tile::LatentRows::Full(cache.keys(block, 0).as_ptr()),
+            CacheType::F16 => latent_tile::LatentRows::Half(cache.keys(block, 0).as_ptr()),
         }
-        // Whole tiles of rows are read, what they hold past the last key is not used.
-        let n = n.next_multiple_of(16) * pad(cache.qk_dim());
-        let (src, dst) =
-            (cache.keys::<u16>(block, 0), rows.room(cache.keys::<u16>(block, 0).len()));
-        // SAFETY: both have `n` numbers.
-        unsafe { widen(self.call.isa, src.as_ptr(), n, dst.as_mut_ptr()) };
-        dst.as_ptr()
     }
 
     /// Where a block lies, and its bytes.
@@ -192,15 +186,13 @@ impl Walk for LatentRows<'_> {
 
     unsafe fn attend(&self, list: usize, blocks: Range<usize>, state: Running) {
         let (list, dims) = (&self.lists[list], self.call.heads.dims());
-        let longest = list.n_keys + list.rows.len() - 1;
-        SCRATCH.with_borrow_mut(|Scratch { q_t, rows, scores }| {
+        SCRATCH.with_borrow_mut(|Scratch { q_t, scores }| {
             let lanes = list.lanes();
             let q_t = self.turn(list, &lanes, q_t);
             let scores = scores.room(BLOCK_TOKENS * MOST_LANES).as_mut_ptr();
             for b in blocks.clone() {
                 let first_key = b * BLOCK_TOKENS;
-                let most = (longest - first_key).min(BLOCK_TOKENS);
-                let rows = self.widened(list.blocks[b], most, rows);
+                let rows = self.rows(list.blocks[b]);
                 let (mut next, mut next_bytes) = (std::ptr::null(), 0);
                 if b + 1 < blocks.end {
                     (next, next_bytes) = self.bytes_of(list.blocks[b + 1]);

@@ -3,14 +3,17 @@
 //!
 //! The arithmetic is that of [`super::tile`], entry by entry: a score is one chain of multiply-adds along the
 //! row, the sum of weights is held in sixteen strands (keys 16 apart), a component of the output is
-//! one chain along the keys, and keys past a query's last one are not added.
+//! one chain along the keys, and keys past a query's last one are not added. Half-precision rows are widened
+//! into the first-level cache a piece at a time, right before the piece is used.
 
-use super::lanes::{Lanes, Plain, fetch_far};
+use super::BLOCK_TOKENS;
+use super::lanes::{Element, Lanes, Plain, fetch_far};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Ymm2, Zmm};
 use super::running::Running;
 use super::tile::{exp_lanes, per_isa};
 use crate::cpu::Isa;
+use std::mem::MaybeUninit;
 
 /// Queries side by side, at most: four groups of lanes.
 pub(super) const MOST_LANES: usize = 64;
@@ -18,11 +21,17 @@ pub(super) const MOST_LANES: usize = 64;
 /// pass: 16 KiB.
 const QUERY_NUMBERS: usize = 4096;
 
+/// Rows of a block as the cache holds them, [BLOCK_TOKENS, stride].
+#[derive(Clone, Copy)]
+pub(super) enum LatentRows {
+    Full(*const f32),
+    Half(*const u16),
+}
+
 /// One block of latent rows, and the queries that meet it.
 #[derive(Clone, Copy)]
 pub(super) struct LatentBlock {
-    /// [BLOCK_TOKENS, stride]
-    pub(super) rows: *const f32,
+    pub(super) rows: LatentRows,
     pub(super) stride: usize,
     /// Length of a key.
     pub(super) qk_dim: usize,
@@ -81,12 +90,24 @@ per_isa! {
 unsafe fn attend_latent_on<V: Lanes>(block: &LatentBlock, state: Running) {
     // SAFETY: the caller's promise.
     unsafe {
+        match block.rows {
+            LatentRows::Full(rows) => attend_rows::<V, f32>(block, rows, state),
+            LatentRows::Half(rows) => attend_rows::<V, u16>(block, rows, state),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn attend_rows<V: Lanes, E: Element>(block: &LatentBlock, rows: *const E, state: Running) {
+    let mut fetch = Fetch { next: block.next, end: block.next.wrapping_add(block.next_bytes) };
+    // SAFETY: the caller's promise.
+    unsafe {
         // Sixteen accumulators; where registers are few, four.
         match (V::COLS, block.lanes / 16) {
-            (1, _) => score_rows::<V, 1, 4>(block),
-            (_, 1) => score_rows::<V, 1, 16>(block),
-            (_, 2) => score_rows::<V, 2, 8>(block),
-            _ => score_rows::<V, 4, 4>(block),
+            (1, _) => score_rows::<V, E, 1, 4>(block, rows, &mut fetch),
+            (_, 1) => score_rows::<V, E, 1, 16>(block, rows, &mut fetch),
+            (_, 2) => score_rows::<V, E, 2, 8>(block, rows, &mut fetch),
+            _ => score_rows::<V, E, 4, 4>(block, rows, &mut fetch),
         }
         let mut rescale = Rescale([0.0; MOST_LANES]);
         for lane in (0..block.lanes).step_by(16) {
@@ -94,10 +115,10 @@ unsafe fn attend_latent_on<V: Lanes>(block: &LatentBlock, state: Running) {
         }
         let rescale = rescale.0.as_ptr();
         match (V::COLS, block.lanes / 16) {
-            (1, _) => sum_rows::<V, 1, 4>(block, rescale, state),
-            (_, 1) => sum_rows::<V, 1, 16>(block, rescale, state),
-            (_, 2) => sum_rows::<V, 2, 8>(block, rescale, state),
-            _ => sum_rows::<V, 4, 4>(block, rescale, state),
+            (1, _) => sum_rows::<V, E, 1, 4>(block, rows, rescale, state, &mut fetch),
+            (_, 1) => sum_rows::<V, E, 1, 16>(block, rows, rescale, state, &mut fetch),
+            (_, 2) => sum_rows::<V, E, 2, 8>(block, rows, rescale, state, &mut fetch),
+            _ => sum_rows::<V, E, 4, 4>(block, rows, rescale, state, &mut fetch),
         }
     }
 }
@@ -105,20 +126,83 @@ unsafe fn attend_latent_on<V: Lanes>(block: &LatentBlock, state: Running) {
 #[repr(align(64))]
 struct Rescale([f32; MOST_LANES]);
 
+/// Memory that is read next, fetched a line at a time between the products.
+struct Fetch {
+    next: *const u8,
+    end: *const u8,
+}
+
+impl Fetch {
+    #[inline(always)]
+    fn line(&mut self) {
+        if self.next < self.end {
+            fetch_far(self.next);
+            self.next = self.next.wrapping_add(64);
+        }
+    }
+}
+
+/// A piece of rows in f32: where they lie if the cache holds them so, else widened.
+#[repr(align(64))]
+struct Piece<const N: usize>(MaybeUninit<[f32; N]>);
+
+impl<const N: usize> Piece<N> {
+    fn new() -> Self {
+        Piece(MaybeUninit::uninit())
+    }
+
+    /// `n` rows of `width` numbers from `rows` on: the first one, and the distance of the others.
+    ///
+    /// # Safety
+    /// The rows must reach that far, in whole lanes; a piece holds N numbers.
+    #[inline(always)]
+    unsafe fn of<V: Lanes, E: Element>(
+        &mut self,
+        rows: *const E,
+        stride: usize,
+        (n, width): (usize, usize),
+    ) -> (*const f32, usize) {
+        if E::IS_F32 {
+            return (rows.cast(), stride);
+        }
+        let width = width.next_multiple_of(16);
+        let dst: *mut f32 = self.0.as_mut_ptr().cast();
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in 0..n {
+                let mut k = 0;
+                while k < width {
+                    E::load::<V>(rows.add(i * stride + k)).store(dst.add(i * width + k));
+                    k += 16;
+                }
+            }
+        }
+        (dst, width)
+    }
+}
+
 /// Products of all queries with the rows that any of them sees: `G` groups of lanes and `T` rows in
 /// registers.
 #[inline(always)]
-unsafe fn score_rows<V: Lanes, const G: usize, const T: usize>(block: &LatentBlock) {
+unsafe fn score_rows<V: Lanes, E: Element, const G: usize, const T: usize>(
+    block: &LatentBlock,
+    rows: *const E,
+    fetch: &mut Fetch,
+) {
     let step = QUERY_NUMBERS / block.lanes;
     let lanes = block.lanes;
+    let mut piece = Piece::<QUERY_NUMBERS>::new();
     for first in (0..block.qk_dim).step_by(step) {
-        let end = (first + step).min(block.qk_dim);
+        let width = step.min(block.qk_dim - first);
         for lane in (0..lanes).step_by(16 * G) {
             for t in (0..block.most).step_by(T) {
-                // SAFETY: the caller's promise; BLOCK_TOKENS is a multiple of T.
+                // SAFETY: the caller's promise; BLOCK_TOKENS is a multiple of T, and T rows of a
+                // piece are no more than there are queries times rows.
                 unsafe {
                     let scores = block.scores.add(t * lanes + lane);
-                    let rows = block.rows.add(t * block.stride);
+                    let rows = rows.add(t * block.stride + first);
+                    let (rows, stride) = piece.of::<V, E>(rows, block.stride, (T, width));
+                    let q_t = block.q_t.add(first * lanes + lane);
                     let mut acc = [[V::splat(0.0); G]; T];
                     if first > 0 {
                         for i in 0..T {
@@ -127,16 +211,19 @@ unsafe fn score_rows<V: Lanes, const G: usize, const T: usize>(block: &LatentBlo
                             }
                         }
                     }
-                    for d in first..end {
+                    for d in 0..width {
                         let mut q = [V::splat(0.0); G];
                         for g in 0..G {
-                            q[g] = V::load(block.q_t.add(d * lanes + lane + g * 16));
+                            q[g] = V::load(q_t.add(d * lanes + g * 16));
                         }
                         for i in 0..T {
-                            let x = V::splat(*rows.add(i * block.stride + d));
+                            let x = V::splat(*rows.add(i * stride + d));
                             for g in 0..G {
                                 acc[i][g] = x.mul_add(q[g], acc[i][g]);
                             }
+                        }
+                        if d % (4 * G) == 0 {
+                            fetch.line();
                         }
                     }
                     for i in 0..T {
@@ -190,58 +277,79 @@ unsafe fn weigh<V: Lanes>(block: &LatentBlock, lane: usize, state: Running) -> V
 
 /// Adds the weighted rows to the sums: `G` groups of lanes and `T` components in registers.
 #[inline(always)]
-unsafe fn sum_rows<V: Lanes, const G: usize, const T: usize>(
+unsafe fn sum_rows<V: Lanes, E: Element, const G: usize, const T: usize>(
     block: &LatentBlock,
+    rows: *const E,
     rescale: *const f32,
     state: Running,
+    fetch: &mut Fetch,
 ) {
     let lanes = block.lanes;
-    let mut fetched = 0;
+    let mut piece = Piece::<{ 16 * BLOCK_TOKENS }>::new();
     for lane in (0..lanes).step_by(16 * G) {
-        for v in (0..block.v_pad).step_by(T) {
-            // SAFETY: the caller's promise; `v_pad` is a multiple of T.
+        for v in (0..block.v_pad).step_by(16) {
+            // SAFETY: the caller's promise; `v_pad` is whole lanes, and T divides sixteen.
             unsafe {
-                let acc = state.acc.add(v * lanes + lane);
-                let mut sum = [[V::splat(0.0); G]; T];
-                let mut counts = [V::splat(0.0); G];
+                let rows = rows.add(v);
+                let (rows, stride) = piece.of::<V, E>(rows, block.stride, (block.most, 16));
+                for i in (0..16).step_by(T) {
+                    let piece = (rows.add(i), stride, v + i);
+                    sum_columns::<V, G, T>(block, piece, lane, rescale, state, fetch);
+                }
+            }
+        }
+    }
+}
+
+/// [`sum_rows`] for `T` components: the first row from the first of them on, the distance of rows, and the
+/// number of the component.
+#[inline(always)]
+unsafe fn sum_columns<V: Lanes, const G: usize, const T: usize>(
+    block: &LatentBlock,
+    (rows, stride, v): (*const f32, usize, usize),
+    lane: usize,
+    rescale: *const f32,
+    state: Running,
+    fetch: &mut Fetch,
+) {
+    let lanes = block.lanes;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let acc = state.acc.add(v * lanes + lane);
+        let mut sum = [[V::splat(0.0); G]; T];
+        for g in 0..G {
+            let rescale = V::load(rescale.add(lane + g * 16));
+            for i in 0..T {
+                sum[i][g] = V::load(acc.add(i * lanes + g * 16)).mul(rescale);
+            }
+        }
+        for t in 0..block.shared {
+            let w: [V; G] = weights(block, t, lane);
+            for i in 0..T {
+                let x = V::splat(*rows.add(t * stride + i));
                 for g in 0..G {
-                    counts[g] = V::load(block.counts.add(lane + g * 16));
-                    let rescale = V::load(rescale.add(lane + g * 16));
-                    for i in 0..T {
-                        sum[i][g] = V::load(acc.add(i * lanes + g * 16)).mul(rescale);
-                    }
+                    sum[i][g] = w[g].mul_add(x, sum[i][g]);
                 }
-                for t in 0..block.shared {
-                    let w: [V; G] = weights(block, t, lane);
-                    let row = block.rows.add(t * block.stride + v);
-                    for i in 0..T {
-                        let x = V::splat(*row.add(i));
-                        for g in 0..G {
-                            sum[i][g] = w[g].mul_add(x, sum[i][g]);
-                        }
-                    }
-                    if t % 2 == 0 && fetched < block.next_bytes {
-                        fetch_far(block.next.wrapping_add(fetched));
-                        fetched += 64;
-                    }
-                }
-                // The causal staircase: rows that some queries do not see.
-                for t in block.shared..block.most {
-                    let w: [V; G] = weights(block, t, lane);
-                    let row = block.rows.add(t * block.stride + v);
-                    for i in 0..T {
-                        let x = V::splat(*row.add(i));
-                        for g in 0..G {
-                            let more = w[g].mul_add(x, sum[i][g]);
-                            sum[i][g] = counts[g].above(t as f32, more, sum[i][g]);
-                        }
-                    }
-                }
+            }
+            if t % (4 * G) == 0 {
+                fetch.line();
+            }
+        }
+        // The causal staircase: rows that some queries do not see.
+        for t in block.shared..block.most {
+            let w: [V; G] = weights(block, t, lane);
+            for g in 0..G {
+                let counts = V::load(block.counts.add(lane + g * 16));
                 for i in 0..T {
-                    for g in 0..G {
-                        sum[i][g].store(acc.add(i * lanes + g * 16));
-                    }
+                    let x = V::splat(*rows.add(t * stride + i));
+                    let more = w[g].mul_add(x, sum[i][g]);
+                    sum[i][g] = counts.above(t as f32, more, sum[i][g]);
                 }
+            }
+        }
+        for i in 0..T {
+            for g in 0..G {
+                sum[i][g].store(acc.add(i * lanes + g * 16));
             }
         }
     }
