@@ -124,7 +124,7 @@ Examples:
   fathom serve deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B --quant q8_0
   fathom serve model.gguf --port 8080 --cache-disk 8GiB
   fathom key add alice && fathom serve MODEL --host 0.0.0.0
-  curl http://127.0.0.1:8000/v1/chat/completions -d '{\"model\": \"deepseek-chat\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'
+  curl http://127.0.0.1:8000/v1/chat/completions -d '{\"model\": \"deepseek-reasoner\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'
 
 The chat page is at http://127.0.0.1:8000/. Ctrl-C ends the server after the answers in progress.";
 
