@@ -58,23 +58,8 @@ def main():
         )
 
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            args.fathom,
-            "serve",
-            args.model,
-            "--port",
-            "{port}",
-            "--quiet",
-            "--threads",
-            str(args.threads),
-            "--store",
-            f"{scratch}/store.sqlite",
-            "--cache-disk",
-            "4GiB",
-            "--cache-dir",
-            f"{scratch}/prefixes",
-            *(args.fathom_args or "").split(),
-        ]
+        disk = ["--cache-disk", "4GiB", "--cache-dir", f"{scratch}/prefixes"]
+        command = server.fathom(args, scratch, "--threads", args.threads, *disk)
         with server.Server(command, log=f"{scratch}/log") as one:
             name, n_vocab = load.vocabulary_of(one.url, None)
             prompt = load.prompt_of(args.prompt, n_vocab, 1)

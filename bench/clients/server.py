@@ -9,6 +9,13 @@ import time
 import urllib.request
 
 
+def fathom(args, scratch, *more):
+    """What starts Fathom on `args.model`, its store in `scratch`; `--fathom-args` come last and win."""
+    own = (args.fathom_args or "").split()
+    store = ["--store", f"{scratch}/store.sqlite"]
+    return [args.fathom, "serve", args.model, "--port", "{port}", "--quiet", *store, *map(str, more), *own]
+
+
 class Server:
     """A server that runs. `command` is what starts it; `{port}` in it stands for a free port."""
 

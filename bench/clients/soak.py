@@ -307,17 +307,7 @@ def main():
     parser.add_argument("--json", help="a file for the figures")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
-            args.fathom,
-            "serve",
-            args.model,
-            "--port",
-            "{port}",
-            "--quiet",
-            "--store",
-            f"{scratch}/store.sqlite",
-            *(args.fathom_args or "").split(),
-        ]
+        command = server.fathom(args, scratch)
         soak = Soak(args, command)
         soak.server = server.Server(command, log=args.log)
         files_before = soak.server.n_files()

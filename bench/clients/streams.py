@@ -21,23 +21,8 @@ def commands(args, scratch):
     most = max(map(int, args.streams.split(",")))
     # Whole cache blocks of 64, and a little room as llama-server splits its context evenly.
     context = -(-(args.prompt + args.tokens + 1) // 64) * 64
-    fathom = [
-        args.fathom,
-        "serve",
-        args.model,
-        "--port",
-        "{port}",
-        "--quiet",
-        "--threads",
-        str(args.threads),
-        "--parallel",
-        str(most),
-        "--context",
-        str(context),
-        "--store",
-        f"{scratch}/store.sqlite",
-        *(args.fathom_args or "").split(),
-    ]
+    room = ["--threads", args.threads, "--parallel", most, "--context", context]
+    fathom = server.fathom(args, scratch, *room)
     llama = [
         args.llama_server,
         "-m",

@@ -12,6 +12,8 @@ pub mod rollout;
 pub mod sampler;
 pub mod service;
 pub mod speculate;
+#[cfg(test)]
+mod tiny;
 
 pub use error::Error;
 pub use generate::{Drawn, GenerateRequest, Generated, Session};

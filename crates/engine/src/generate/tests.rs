@@ -1,17 +1,14 @@
 //! Claims about conversations.
 
 use super::*;
+use crate::tiny::Tiny;
 use fathom_model::cache::CacheForm;
 use fathom_model::{Config, Precision};
 
 fn model() -> (Model, CacheSpec) {
-    let words = r#"{
-        "model_type": "qwen2", "vocab_size": 37, "hidden_size": 24, "intermediate_size": 36,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 64,
-        "initializer_range": 0.2, "tie_word_embeddings": true
-    }"#;
-    let mut model = Model::random(Config::from_text(words).unwrap(), 3).unwrap();
+    let tiny = Tiny::Grouped { vocab_size: 37, positions: 64 };
+    let config = Config { initializer_range: 0.2, ..tiny.config() };
+    let mut model = Model::random(config, 3).unwrap();
     let spec = model.pack_for_cache(Precision::F32, CacheForm::Expanded);
     (model, spec)
 }

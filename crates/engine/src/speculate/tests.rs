@@ -1,36 +1,20 @@
 //! Claims about drafts: whatever is guessed, answers stay what they are.
 
 use super::*;
+use crate::tiny::Tiny;
 use crate::{Finish, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, KvCache};
-use fathom_model::{CachedRows, Config, Precision};
+use fathom_model::{CachedRows, Precision};
 use fathom_tensor::op;
 use std::cell::RefCell;
 
-/// MLA, experts and an MTP module. So few tokens that guesses of untrained weights are often right.
-const WITH_MODULE: &str = r#"{
-    "model_type": "deepseek_v3", "vocab_size": 6, "hidden_size": 24, "intermediate_size": 36,
-    "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 256,
-    "q_lora_rank": 12, "kv_lora_rank": 8, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
-    "v_head_dim": 6, "n_routed_experts": 4, "n_shared_experts": 1, "moe_intermediate_size": 10,
-    "num_experts_per_tok": 2, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
-    "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": true,
-    "routed_scaling_factor": 1.5, "num_nextn_predict_layers": 1, "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-6, "initializer_range": 0.3, "tie_word_embeddings": false
-}"#;
-
-/// Grouped queries, no module.
-const WITHOUT: &str = r#"{
-    "model_type": "qwen2", "vocab_size": 9, "hidden_size": 24, "intermediate_size": 36,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 256,
-    "initializer_range": 0.3, "tie_word_embeddings": true
-}"#;
+const WITH_MODULE: Tiny = Tiny::Latent { vocab_size: 6, positions: 256 };
+const WITHOUT: Tiny = Tiny::Grouped { vocab_size: 9, positions: 256 };
 
 const PROMPT: [u32; 9] = [5, 2, 3, 0, 5, 2, 4, 5, 2];
 
-fn model(config: &str, form: CacheForm) -> (Model, CacheSpec) {
-    let mut model = Model::random(Config::from_text(config).unwrap(), 11).unwrap();
+fn model(config: Tiny, form: CacheForm) -> (Model, CacheSpec) {
+    let mut model = Model::random(config.config(), 11).unwrap();
     let spec = model.pack_for_cache(Precision::F32, form);
     (model, spec)
 }
@@ -70,7 +54,7 @@ fn ask(
     (Heard { tokens, log_probs, top, finish: generated.finish, cached }, generated.drafts)
 }
 
-fn fixed(config: &str) -> Vec<Drafting> {
+fn fixed(config: Tiny) -> Vec<Drafting> {
     let lookup = [1, 3, 8].map(|n_tokens| Drafting::Lookup { n_tokens, adaptive: false });
     let mtp = [1, 2, 5].map(|n_tokens| Drafting::Mtp { n_tokens, adaptive: false });
     match config == WITH_MODULE {
@@ -80,7 +64,7 @@ fn fixed(config: &str) -> Vec<Drafting> {
 }
 
 /// Asks with every kind of drafts and compares with the answer without. Returns what was accepted.
-fn check(config: &str, form: CacheForm, sampling: &Sampling, most: usize) -> usize {
+fn check(config: Tiny, form: CacheForm, sampling: &Sampling, most: usize) -> usize {
     let (mut model, spec) = model(config, form);
     let (plain, _) = ask((&model, &mut Session::new(spec)), &PROMPT, sampling, Drafting::Off, most);
     // A lighter module guesses differently at times; that must not show.

@@ -9,36 +9,20 @@ mod refusals;
 
 use super::*;
 use crate::speculate::Drafting;
+use crate::tiny::Tiny;
 use crate::{GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec, Prefill};
-use fathom_model::{Config, Model, Precision};
+use fathom_model::{Model, Precision};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Grouped queries.
-const GROUPED: &str = r#"{
-    "model_type": "qwen2", "vocab_size": 37, "hidden_size": 24, "intermediate_size": 36,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 512,
-    "initializer_range": 0.3, "tie_word_embeddings": true
-}"#;
-
-/// Latent attention, experts and an MTP module.
-const LATENT: &str = r#"{
-    "model_type": "deepseek_v3", "vocab_size": 11, "hidden_size": 24, "intermediate_size": 36,
-    "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 512,
-    "q_lora_rank": 12, "kv_lora_rank": 8, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4,
-    "v_head_dim": 6, "n_routed_experts": 4, "n_shared_experts": 1, "moe_intermediate_size": 10,
-    "num_experts_per_tok": 2, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
-    "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": true,
-    "routed_scaling_factor": 1.5, "num_nextn_predict_layers": 1, "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-6, "initializer_range": 0.3, "tie_word_embeddings": false
-}"#;
+const GROUPED: Tiny = Tiny::Grouped { vocab_size: 37, positions: 512 };
+const LATENT: Tiny = Tiny::Latent { vocab_size: 11, positions: 512 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration, and how prompts are read.
-type Kind = (&'static str, Prefill);
+type Kind = (Tiny, Prefill);
 
 const GQA: Kind = (GROUPED, Prefill::Absorbed);
 const MLA: Kind = (LATENT, Prefill::Absorbed);
@@ -46,7 +30,7 @@ const MLA: Kind = (LATENT, Prefill::Absorbed);
 const EXPANDED: Kind = (LATENT, Prefill::Expanded);
 
 fn model((config, prefill): Kind) -> (Model, CacheSpec) {
-    let mut model = Model::random(Config::from_text(config).unwrap(), 11).unwrap();
+    let mut model = Model::random(config.config(), 11).unwrap();
     let spec = model.pack_for_cache(Precision::F32, CacheForm::Latent);
     (model, spec.with_prefill(prefill))
 }
