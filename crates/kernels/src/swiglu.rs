@@ -99,7 +99,8 @@ fn n_rows(len: usize, width: usize) -> usize {
 }
 
 per_isa! {
-    fn forward_part(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    /// [`forward`] on one thread.
+    pub(crate) fn forward_part(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
             *out = gate * sigmoid(gate) * up;
         }

@@ -240,6 +240,11 @@ impl Weight {
         }
     }
 
+    /// Whether products run in integers ([`Weight::round_input`]).
+    pub(crate) fn takes_int8(&self) -> bool {
+        matches!(self.body, Body::Stored { input: InputForm::Int8, .. })
+    }
+
     /// Whether both take an input in the same form.
     pub(crate) fn shares_input_with(&self, other: &Weight) -> bool {
         match (&self.body, &other.body) {

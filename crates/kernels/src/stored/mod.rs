@@ -17,7 +17,7 @@ mod matrix;
 mod scalar;
 
 pub use bytes::{Bytes, SharedBytes};
-pub use integer::Rounded;
+pub use integer::{Gated, Rounded, can_gate, gated_batch};
 pub use matrix::{Matrix, MatrixError, Scales, encode};
 
 use crate::cpu::{Isa, isa};
@@ -134,17 +134,20 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
     let mut tasks: Vec<(usize, Range<usize>)> = Vec::new();
     let mut shared = Vec::with_capacity(products.len());
     let inputs = floats::Inputs::new(products);
+    let mut behind: usize = products.iter().map(|product| product.matrix.n_out).sum();
     for product in products {
         let Matrix { n_in, n_out, .. } = *product.matrix;
+        behind -= n_out;
         let m = product.x.count(n_in);
         assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
-        let step = match product.x {
-            Rows::Rounded(..) => integer::task_rows(n_out, m),
-            _ if inputs.get(shared.len()).is_some() => floats::TASK_ROWS,
-            _ => N_BLOCK,
-        };
-        let rows = |from: usize| from..(from + step).min(n_out);
-        tasks.extend((0..n_out).step_by(step).map(|from| (shared.len(), rows(from))));
+        let at = shared.len();
+        if let Rows::Rounded(..) = product.x {
+            tasks.extend(integer::tasks(n_out, m, behind).map(|rows| (at, rows)));
+        } else {
+            let step = if inputs.get(at).is_some() { floats::TASK_ROWS } else { N_BLOCK };
+            let rows = |from: usize| from..(from + step).min(n_out);
+            tasks.extend((0..n_out).step_by(step).map(|from| (at, rows(from))));
+        }
         let out = Shards::new(&mut *product.out);
         shared.push(Shared { x: &product.x, m, matrix: product.matrix, out });
     }

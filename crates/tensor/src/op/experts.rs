@@ -8,7 +8,8 @@ use crate::tape::Tape;
 use crate::tensor::Tensor;
 use crate::weight::{Input, Weight};
 use fathom_kernels::dispatch::Dispatch;
-use fathom_kernels::{stored, swiglu};
+use fathom_kernels::stored::{self, Rounded};
+use fathom_kernels::swiglu;
 
 /// The weights of a gated block, an expert or a dense one: `down(silu(gate(x)) · up(x))`.
 #[derive(Clone, Copy)]
@@ -25,6 +26,13 @@ impl<'w> Expert<'w> {
     /// gate, up and down.
     pub(super) fn weights(&self) -> [&'w Weight; 3] {
         [self.gate_proj, self.up_proj, self.down_proj]
+    }
+
+    /// Whether all of the block can run in integers.
+    pub(super) fn in_integers(&self) -> bool {
+        let gate_and_up = self.gate_proj.as_stored().zip(self.up_proj.as_stored());
+        self.weights().iter().all(|weight| weight.takes_int8())
+            && gate_and_up.is_some_and(|(gate, up)| stored::can_gate(gate, up))
     }
 }
 
@@ -61,12 +69,17 @@ fn stored_experts(
     memory: Option<&dyn ExpertMemory>,
 ) -> Tensor {
     let (n, width) = (x.n_rows(), x.width());
-    let top_k = route.weights.width();
-    let dispatch = Dispatch::new(&route.ids, experts.len(), top_k);
-    let slots = n * top_k;
-    let mut rows = Buffer::stale(slots * width);
-    dispatch.gather(x.data(), width, &mut rows);
-    let mut outputs = Buffer::stale(slots * width);
+    let dispatch = Dispatch::new(&route.ids, experts.len(), route.weights.width());
+    let in_integers = experts.iter().all(Expert::in_integers);
+    let rows = if in_integers {
+        // A row is rounded once, for all of its experts.
+        SlotInput::Int8(Rounded::new(x.data(), width).gather(&dispatch.rows))
+    } else {
+        let mut rows = Buffer::stale(dispatch.n_slots() * width);
+        dispatch.gather(x.data(), width, &mut rows);
+        SlotInput::Float(rows)
+    };
+    let mut outputs = Buffer::stale(dispatch.n_slots() * width);
 
     let offsets = &dispatch.offsets;
     let chosen: Vec<usize> = (0..experts.len()).filter(|&e| offsets[e] < offsets[e + 1]).collect();
@@ -80,14 +93,50 @@ fn stored_experts(
             memory.enter(next); // is read while this group is at work
         }
         let span = offsets[group[0]]..offsets[group[group.len() - 1] + 1];
-        let spanned = span.start * width..span.end * width;
+        let outputs = &mut outputs[span.start * width..span.end * width];
         let group: Vec<(Expert, usize)> =
             group.iter().map(|&e| (experts[e], offsets[e + 1] - offsets[e])).collect();
-        run_stored(&group, &rows[spanned.clone()], &mut outputs[spanned]);
+        match &rows {
+            SlotInput::Int8(rows) => run_integers(&group, rows, span.start, outputs),
+            SlotInput::Float(rows) => {
+                run_stored(&group, &rows[span.start * width..span.end * width], outputs);
+            }
+        }
     }
     let mut out = Buffer::stale(n * width);
     dispatch.combine(&outputs, route.weights.data(), width, &mut out);
     Tensor::new(out, &[n, width])
+}
+
+/// The rows of all slots.
+enum SlotInput {
+    Float(Buffer),
+    Int8(Rounded),
+}
+
+/// Runs blocks over their rows of `x`, which follow each other from `first` on: `(block, number of rows)`.
+/// All of them take rounded rows ([`Expert::in_integers`]); outputs [rows of all blocks, D].
+pub(super) fn run_integers(
+    group: &[(Expert, usize)],
+    x: &Rounded,
+    first: usize,
+    outputs: &mut [f32],
+) {
+    let n_rows: usize = group.iter().map(|(_, n_rows)| n_rows).sum();
+    let mut hidden = Rounded::stale(n_rows, group[0].0.gate_proj.n_out());
+    let mut gated = Vec::with_capacity(group.len());
+    let mut to = 0;
+    for (block, n_rows) in group {
+        let (Some(gate), Some(up)) = (block.gate_proj.as_stored(), block.up_proj.as_stored())
+        else {
+            unreachable!("blocks in integers are stored");
+        };
+        gated.push(stored::Gated { x, xs: first + to..first + to + n_rows, gate, up, to });
+        to += n_rows;
+    }
+    stored::gated_batch(&gated, &mut hidden);
+    let hidden = Input::Int8(hidden);
+    stored::matmul_batch(&mut stored_products(group, |e| e.down_proj, &hidden, outputs));
 }
 
 /// Runs experts over their rows, which follow each other: `(expert, number of rows)`.

@@ -2,7 +2,7 @@
 //! experts that rows were sent to. Of what lies between the products, a recording tape keeps the two
 //! before the activation.
 
-use super::experts::Expert;
+use super::experts::{Expert, run_integers};
 use super::{linear, linears, swiglu};
 use crate::buffer::Buffer;
 use crate::gradients::Gradients;
@@ -13,10 +13,17 @@ use fathom_kernels::feed_forward::{
     self as kernel, Gradient, GradientGroup, Group, InputGradient, Saved, SlotRows, WeightGradients,
 };
 use fathom_kernels::matmul::Write;
+use fathom_kernels::stored::Rounded;
 use std::ops::Range;
 
 /// `down(silu(gate(x)) · up(x))`: x [N, D], result [N, D].
 pub fn feed_forward<'w>(tape: &Tape<'w>, x: &Tensor, block: Expert<'w>) -> Tensor {
+    if block.in_integers() {
+        let mut out = Buffer::stale(x.n_rows() * block.down_proj.n_out());
+        let rounded = Rounded::new(x.data(), x.width());
+        run_integers(&[(block, x.n_rows())], &rounded, 0, &mut out);
+        return Tensor::new(out, &[x.n_rows(), block.down_proj.n_out()]);
+    }
     if block.gate_proj.as_stored().is_some() {
         let [gate, up] = linears(tape, x, [block.gate_proj, block.up_proj]);
         return linear(tape, &swiglu(tape, &gate, &up), block.down_proj);

@@ -15,44 +15,52 @@ pub(super) unsafe fn tile(tile: &Tile) {
     debug_assert!(tile.m <= M && tile.x.len <= CHUNK);
     // SAFETY: the caller's promise.
     unsafe {
-        match (tile.coding.group == GROUP, tile.coding.has_mins) {
-            (true, false) => sized::<false>(tile),
-            (true, true) => sized::<true>(tile),
-            (false, has_mins) => {
-                for i in (0..tile.m).step_by(4) {
-                    let part = Tile {
-                        x: tile.x.row(i),
-                        m: 4.min(tile.m - i),
-                        out: tile.out.add(i * tile.out_stride),
-                        ..*tile
-                    };
-                    match (part.m, has_mins) {
-                        (1, false) => halves::<1, false>(&part),
-                        (2, false) => halves::<2, false>(&part),
-                        (3, false) => halves::<3, false>(&part),
-                        (_, false) => halves::<4, false>(&part),
-                        (1, true) => halves::<1, true>(&part),
-                        (2, true) => halves::<2, true>(&part),
-                        (3, true) => halves::<3, true>(&part),
-                        (_, true) => halves::<4, true>(&part),
-                    }
-                }
-            }
+        // With minima codes count from zero. Otherwise from 128 or, so much to the right, from less.
+        match (tile.coding.group, tile.coding.middle) {
+            (GROUP, 0) => sized::<true, 0>(tile),
+            (GROUP, START_MIDDLE) => sized::<false, 0>(tile),
+            (GROUP, 16) => sized::<false, 3>(tile),
+            (GROUP, 8) => sized::<false, 4>(tile),
+            (_, 0) => sized_halves::<true, 0>(tile),
+            (_, 32) => sized_halves::<false, 2>(tile),
+            (_, 4) => sized_halves::<false, 5>(tile),
+            (group, middle) => unreachable!("codes in groups of {group} from {middle}"),
         }
     }
 }
 
 /// Safety: as [`tile`].
-unsafe fn sized<const MINS: bool>(tile: &Tile) {
+unsafe fn sized<const MINS: bool, const SHIFT: u32>(tile: &Tile) {
     // SAFETY: the caller's promise.
     unsafe {
         match tile.m {
-            1 => whole::<1, MINS>(tile),
-            2 => whole::<2, MINS>(tile),
-            3 => whole::<3, MINS>(tile),
-            4 => whole::<4, MINS>(tile),
-            5 => whole::<5, MINS>(tile),
-            _ => whole::<6, MINS>(tile),
+            1 => whole::<1, MINS, SHIFT>(tile),
+            2 => whole::<2, MINS, SHIFT>(tile),
+            3 => whole::<3, MINS, SHIFT>(tile),
+            4 => whole::<4, MINS, SHIFT>(tile),
+            5 => whole::<5, MINS, SHIFT>(tile),
+            _ => whole::<6, MINS, SHIFT>(tile),
+        }
+    }
+}
+
+/// Safety: as [`tile`].
+unsafe fn sized_halves<const MINS: bool, const SHIFT: u32>(tile: &Tile) {
+    for i in (0..tile.m).step_by(4) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let part = Tile {
+                x: tile.x.row(i),
+                m: 4.min(tile.m - i),
+                out: tile.out.add(i * tile.out_stride),
+                ..*tile
+            };
+            match part.m {
+                1 => halves::<1, MINS, SHIFT>(&part),
+                2 => halves::<2, MINS, SHIFT>(&part),
+                3 => halves::<3, MINS, SHIFT>(&part),
+                _ => halves::<4, MINS, SHIFT>(&part),
+            }
         }
     }
 }
@@ -78,21 +86,16 @@ impl Opened {
     }
 }
 
-/// How far starts are shifted to the right for codes that count from `middle`.
-fn shift(middle: i32) -> i32 {
-    if middle == 0 { 0 } else { (START_MIDDLE / middle).ilog2() as i32 }
-}
-
-/// What two dot products start from. Formats with minima count from zero. Safety: the place exists.
+/// What two dot products start from. Safety: the place exists.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn start<const FROM_ZERO: bool>(start: *const i32, shift: __m128i) -> [__m512i; PANELS] {
-    if FROM_ZERO {
+unsafe fn start<const MINS: bool, const SHIFT: u32>(start: *const i32) -> [__m512i; PANELS] {
+    if MINS {
         return [_mm512_setzero_si512(); PANELS];
     }
     // SAFETY: the caller's promise.
     let start = _mm512_set1_epi32(unsafe { *start });
-    [_mm512_sra_epi32(start, shift); PANELS]
+    [if SHIFT == 0 { start } else { _mm512_srai_epi32::<SHIFT>(start) }; PANELS]
 }
 
 /// Four neighbours of a row of x in every lane. Safety: they exist.
@@ -134,17 +137,16 @@ unsafe fn store<const M: usize>(tile: &Tile, sums: &[[__m512; PANELS]; M]) {
 
 /// One scale per group. Safety: as [`tile`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
+unsafe fn whole<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile) {
     // SAFETY: rows of x hold `len` elements, panels a chunk; the sums are ours.
     unsafe {
         let mut sums = sums_so_far::<M>(tile);
         let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
             (tile.panels, tile.x);
-        let shift = _mm_cvtsi32_si128(shift(tile.coding.middle));
         for b in 0..len / GROUP {
             let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
             for i in 0..M {
-                dots[i] = start::<MINS>(starts[0].add(i * GROUPS + b), shift);
+                dots[i] = start::<MINS, SHIFT>(starts[0].add(i * GROUPS + b));
             }
             let x = codes.add(b * GROUP);
             if b % 2 == 0 {
@@ -189,19 +191,18 @@ unsafe fn whole<const M: usize, const MINS: bool>(tile: &Tile) {
 
 /// Two scales per group. Safety: as [`tile`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn halves<const M: usize, const MINS: bool>(tile: &Tile) {
+unsafe fn halves<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile) {
     // SAFETY: as in `whole`.
     unsafe {
         let mut sums = sums_so_far::<M>(tile);
         let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
             (tile.panels, tile.x);
-        let shift = _mm_cvtsi32_si128(shift(tile.coding.middle));
         for b in 0..len / GROUP {
             let mut terms = [[_mm512_setzero_ps(); PANELS]; M];
             for half in 2 * b..2 * b + 2 {
                 let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
                 for i in 0..M {
-                    dots[i] = start::<MINS>(starts[1].add(i * HALVES + half), shift);
+                    dots[i] = start::<MINS, SHIFT>(starts[1].add(i * HALVES + half));
                 }
                 let x = codes.add(half * HALF);
                 let w = half * HALF * PANEL;

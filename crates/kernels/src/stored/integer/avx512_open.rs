@@ -2,6 +2,7 @@
 //! lanes are rows, then codes are cut out of whole registers.
 #![cfg(target_arch = "x86_64")]
 
+use super::avx512_open_low;
 use super::opened::{Opened, PANEL, PanelRows};
 use crate::quant::{Coding, Format, IQ4_VALUES};
 use std::arch::x86_64::*;
@@ -21,6 +22,9 @@ pub(super) unsafe fn open(opened: &mut Opened, format: Format, coding: Coding, r
             Format::Q4K => q4_k::<false>(opened, rows),
             Format::Q5K => q4_k::<true>(opened, rows),
             Format::Q6K => q6_k(opened, rows),
+            Format::Q2K => avx512_open_low::q2_k(opened, rows),
+            Format::Q3K => avx512_open_low::q3_k(opened, rows),
+            Format::Iq4Xs => avx512_open_low::iq4_xs(opened, rows),
             _ => opened.open(format, coding, rows),
         }
     }
@@ -28,21 +32,21 @@ pub(super) unsafe fn open(opened: &mut Opened, format: Format, coding: Coding, r
 
 /// Sixteen rows at equal distances.
 #[derive(Clone, Copy)]
-struct Rows {
+pub(super) struct Rows {
     bytes: *const u8,
     stride: usize,
     ahead: *const u8,
 }
 
 impl Rows {
-    fn new(rows: &PanelRows) -> Self {
+    pub(super) fn new(rows: &PanelRows) -> Self {
         Rows { bytes: rows.bytes, stride: rows.row_bytes, ahead: rows.ahead }
     }
 
     /// Bytes `at..at + 16` of every row: four words, lanes are rows. Safety: they exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-    unsafe fn four_words(&self, at: usize) -> [__m512i; 4] {
+    pub(super) unsafe fn four_words(&self, at: usize) -> [__m512i; 4] {
         // As many lines as are read here. Memory is slow to start, and sixteen short runs do not make
         // the processor fetch ahead by itself. An address that does not exist is ignored.
         let ahead = self.ahead.wrapping_add(PANEL * at);
@@ -82,20 +86,20 @@ impl Rows {
 /// The half-precision numbers in the low halves of the lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn halves(words: __m512i) -> __m512 {
+pub(super) fn halves(words: __m512i) -> __m512 {
     _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn put(place: &mut [u8; 4 * PANEL], codes: __m512i) {
+pub(super) fn put(place: &mut [u8; 4 * PANEL], codes: __m512i) {
     // SAFETY: a place is as long as a register, and aligned as one.
     unsafe { _mm512_store_si512(place.as_mut_ptr().cast(), codes) };
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn put_floats(place: &mut [f32; PANEL], values: __m512) {
+pub(super) fn put_floats(place: &mut [f32; PANEL], values: __m512) {
     // SAFETY: as above.
     unsafe { _mm512_store_ps(place.as_mut_ptr(), values) };
 }
@@ -103,14 +107,14 @@ fn put_floats(place: &mut [f32; PANEL], values: __m512) {
 /// Low nibbles of all bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn low(words: __m512i) -> __m512i {
+pub(super) fn low(words: __m512i) -> __m512i {
     _mm512_and_si512(words, _mm512_set1_epi8(15))
 }
 
 /// High nibbles of all bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn high(words: __m512i) -> __m512i {
+pub(super) fn high(words: __m512i) -> __m512i {
     low(_mm512_srli_epi16::<4>(words))
 }
 

@@ -14,20 +14,27 @@
 mod avx2;
 mod avx512;
 mod avx512_open;
+mod avx512_open_low;
+mod gated;
+mod groups;
+mod groups_avx512;
 mod opened;
 mod rounded;
 mod scalar;
+mod sweep;
 
+pub use gated::{Gated, can_gate, gated_batch};
 pub use rounded::Rounded;
 
 use super::Matrix;
 use crate::cpu::{Isa, cpu, isa};
-use crate::quant::{self, CHUNK, Coding, Format};
+use crate::quant::{self, Coding, Format};
 use crate::threads::n_threads;
 use opened::{Opened, PANEL, PanelRows};
 use rounded::Piece;
 use std::cell::RefCell;
 use std::ops::Range;
+use sweep::Sweep;
 
 /// Panels that are open at once.
 const PANELS: usize = 2;
@@ -35,18 +42,24 @@ const PANELS: usize = 2;
 const N_STEP: usize = PANELS * PANEL;
 /// Rows of x that are few: memory is the limit, and a thread likes to read long runs.
 const FEW: usize = 16;
-/// Tasks per thread that a matrix is cut into for few rows of x.
-const RUNS_PER_THREAD: usize = 4;
 /// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
-const M_BLOCK: usize = 512;
+const M_BLOCK: usize = 1024;
 
-/// Rows of W that a task takes, of `n_out`, for `m` rows of x.
-pub(super) fn task_rows(n_out: usize, m: usize) -> usize {
-    let least = 2 * N_STEP;
-    if m > FEW {
-        return least;
-    }
-    (n_out / (RUNS_PER_THREAD * n_threads())).next_multiple_of(N_STEP).max(least)
+/// Rows of W that a task takes, of `n_out`, for `m` rows of x, task by task; `behind` more rows follow in
+/// other matrices.
+///
+/// For few rows of x tasks get smaller and smaller, each half of a thread's share of what is left: memory
+/// likes long runs, but serves one thread faster than another, which would wait for it at the end.
+pub(super) fn tasks(n_out: usize, m: usize, behind: usize) -> impl Iterator<Item = Range<usize>> {
+    let least = if m > FEW { 2 * N_STEP } else { 4 * N_STEP };
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let left = n_out - from;
+        let share = if m > FEW { 0 } else { (left + behind) / (2 * n_threads()) };
+        let rows = from..from + share.next_multiple_of(N_STEP).max(least).min(left);
+        from = rows.end;
+        (left > 0).then_some(rows)
+    })
 }
 
 /// Whether matrices of `format` can be multiplied in integers.
@@ -69,15 +82,17 @@ struct Tile<'a> {
     first: bool,
 }
 
+/// What a thread works in.
 struct Scratch {
     panels: [Opened; PANELS],
-    sums: Vec<f32>,
+    /// Sums of a sweep; a gated block needs those of two.
+    sums: [Vec<f32>; 2],
 }
 
 thread_local! {
     static SCRATCH: RefCell<Box<Scratch>> = RefCell::new(Box::new(Scratch {
         panels: [const { Opened::new() }; PANELS],
-        sums: Vec::new(),
+        sums: [Vec::new(), Vec::new()],
     }));
 }
 
@@ -92,93 +107,38 @@ pub(super) unsafe fn block(
     rows: Range<usize>,
     out: *mut f32,
 ) {
-    let coding = quant::coding(matrix.format).expect("`can` said so");
     SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { panels, sums: [sums, _] } = &mut **scratch;
+        sums.resize(sums.len().max(xs.len().min(M_BLOCK) * N_STEP), 0.0);
         for first in rows.clone().step_by(N_STEP) {
-            let pair = first..(first + N_STEP).min(rows.end);
+            let few = first..(first + N_STEP).min(rows.end);
+            let next = if few.end < rows.end { few.end } else { few.start };
             for from in xs.clone().step_by(M_BLOCK) {
                 let xs_now = from..(from + M_BLOCK).min(xs.end);
+                let sweep =
+                    Sweep { x, xs: xs_now, matrix, rows: few.clone(), next: (matrix, next) };
+                sweep.run(panels, sums);
                 let at = (from - xs.start) * matrix.n_out + first - rows.start;
-                let last = pair.end == rows.end;
-                let rows = pair.clone();
-                let mut task = Task { x, xs: xs_now, matrix, coding, rows, last, scratch };
                 // SAFETY: the caller's promise.
-                unsafe { task.run(out.add(at)) };
+                unsafe { copy_out(sums, sweep.xs.len(), few.len(), out.add(at), matrix.n_out) };
             }
         }
     });
 }
 
-/// Up to [`N_STEP`] rows of W and up to [`M_BLOCK`] rows of x.
-struct Task<'a> {
-    x: &'a Rounded,
-    xs: Range<usize>,
-    matrix: &'a Matrix,
-    coding: Coding,
-    rows: Range<usize>,
-    /// No rows follow these.
-    last: bool,
-    scratch: &'a mut Scratch,
-}
-
-impl Task<'_> {
-    /// Safety: as [`block`].
-    unsafe fn run(&mut self, out: *mut f32) {
-        let variant = variant();
-        let (m, n_in) = (self.xs.len(), self.matrix.n_in);
-        self.scratch.sums.resize(self.scratch.sums.len().max(m * N_STEP), 0.0);
-        for start in (0..n_in).step_by(CHUNK) {
-            // SAFETY: the rows and their blocks exist.
-            unsafe { self.open(start, variant.open) };
-            let x = self.x.piece(start, &self.xs);
-            for i in (0..m).step_by(variant.m) {
-                let sums = &mut self.scratch.sums[i * N_STEP..];
-                let tile = Tile {
-                    // SAFETY: row i exists.
-                    x: unsafe { x.row(i) },
-                    m: variant.m.min(m - i),
-                    panels: &self.scratch.panels,
-                    coding: self.coding,
-                    out: sums.as_mut_ptr(),
-                    out_stride: N_STEP,
-                    first: start == 0,
-                };
-                // SAFETY: rows i.. exist in x and in the sums.
-                unsafe { (variant.tile)(&tile) };
+/// The first `n` of every [`N_STEP`] sums, `m` times, to rows that are `stride` apart.
+///
+/// Safety: no one else touches these places.
+unsafe fn copy_out(sums: &[f32], m: usize, n: usize, out: *mut f32, stride: usize) {
+    for (i, sums) in sums.as_chunks::<N_STEP>().0.iter().take(m).enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let out = out.add(i * stride);
+            if n == N_STEP {
+                out.cast::<[f32; N_STEP]>().write_unaligned(*sums);
+            } else {
+                std::slice::from_raw_parts_mut(out, n).copy_from_slice(&sums[..n]);
             }
-        }
-        let n = self.rows.len();
-        for (i, sums) in self.scratch.sums.as_chunks::<N_STEP>().0.iter().take(m).enumerate() {
-            // SAFETY: these places of the result are ours.
-            unsafe {
-                let out = out.add(i * self.matrix.n_out);
-                if n == N_STEP {
-                    out.cast::<[f32; N_STEP]>().write_unaligned(*sums);
-                } else {
-                    std::slice::from_raw_parts_mut(out, n).copy_from_slice(&sums[..n]);
-                }
-            }
-        }
-    }
-
-    /// Opens the chunk that starts at column `start`. Safety: it exists.
-    unsafe fn open(&mut self, start: usize, open: Open) {
-        let format = self.matrix.format;
-        let row_bytes = self.matrix.row_bytes();
-        let at = start / format.block_len() * format.block_bytes();
-        let panels = self.rows.clone().step_by(PANEL);
-        for (first, opened) in panels.zip(&mut self.scratch.panels) {
-            let bytes = &self.matrix.bytes()[first * row_bytes..];
-            let next = if self.last { 0 } else { N_STEP * row_bytes };
-            let rows = PanelRows {
-                ahead: bytes.as_ptr().wrapping_add(next + PANEL * at),
-                bytes: bytes[at..].as_ptr(),
-                row_bytes,
-                n_rows: PANEL.min(self.rows.end - first),
-                len: CHUNK.min(self.matrix.n_in - start),
-            };
-            // SAFETY: the rows lie in the matrix.
-            unsafe { open(opened, format, self.coding, &rows) };
         }
     }
 }

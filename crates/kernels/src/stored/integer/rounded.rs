@@ -1,8 +1,9 @@
 //! Rows rounded to 8 bits, as integer products read them.
 
-use crate::lanes::per_isa;
+use super::groups::{Groups, Places, round_groups};
 use crate::quant::CHUNK;
-use crate::threads::{Shards, run_ranges};
+use crate::threads::run_ranges;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Elements under one scale.
@@ -11,8 +12,6 @@ pub(super) const GROUP: usize = 32;
 pub(super) const HALF: usize = 16;
 /// What [`Piece::starts`] hold is for codes that count from here.
 pub(super) const START_MIDDLE: i32 = 128;
-/// Adding this to a float below 2²² in size leaves its nearest integer (ties to even) in the low bits.
-const TO_INTEGER: f32 = 12_582_912.0;
 /// Rows that are worth another thread.
 const ROWS_PER_TASK: usize = 8;
 /// Groups of a chunk.
@@ -28,10 +27,52 @@ pub(super) const HALVES: usize = CHUNK / HALF;
 pub struct Rounded {
     n_rows: usize,
     n_in: usize,
+    body: Body,
+}
+
+/// Memory of rounded rows. Where a row has no columns, it holds anything.
+#[derive(Default)]
+struct Body {
     codes: Vec<i8>,
+    /// One per group.
     scales: Vec<f32>,
+    /// As [`Piece::starts`].
     starts: [Vec<i32>; 2],
+    /// As [`Piece::totals`].
     totals: [Vec<f32>; 2],
+}
+
+/// Bodies a thread keeps for reuse: fresh memory costs more page faults than rounding costs time.
+const KEPT: usize = 4;
+
+thread_local! {
+    static FREE: RefCell<Vec<Body>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Body {
+    fn stale(n_groups: usize) -> Body {
+        let mut body = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        body.codes.resize(n_groups * GROUP, 0);
+        body.scales.resize(n_groups, 0.0);
+        body.starts[0].resize(n_groups, 0);
+        body.starts[1].resize(2 * n_groups, 0);
+        body.totals[0].resize(n_groups, 0.0);
+        body.totals[1].resize(2 * n_groups, 0.0);
+        body
+    }
+}
+
+impl Drop for Rounded {
+    fn drop(&mut self) {
+        let body = std::mem::take(&mut self.body);
+        // `try_with`: rows dropped while their thread ends simply free their memory.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(body);
+            }
+        });
+    }
 }
 
 /// The part of some rows that lies in one chunk: pointers to the first row. The next one is `CHUNK`
@@ -54,46 +95,51 @@ impl Rounded {
     ///
     /// Panics unless `n_in` is a multiple of 32 that divides the length of `x`.
     pub fn new(x: &[f32], n_in: usize) -> Self {
-        assert!(n_in > 0 && n_in.is_multiple_of(GROUP), "rows of {n_in} elements");
-        assert!(x.len().is_multiple_of(n_in), "{} elements in rows of {n_in}", x.len());
-        let n_rows = x.len() / n_in;
-        let n_groups = n_rows * n_in.div_ceil(CHUNK) * GROUPS;
-        let mut rounded = Rounded {
-            n_rows,
-            n_in,
-            codes: vec![0; n_groups * GROUP],
-            scales: vec![0.0; n_groups],
-            starts: [vec![0; n_groups], vec![0; 2 * n_groups]],
-            totals: [vec![0.0; n_groups], vec![0.0; 2 * n_groups]],
-        };
-        let codes = Shards::new(&mut rounded.codes);
-        let scales = Shards::new(&mut rounded.scales);
-        let starts = rounded.starts.each_mut().map(|starts| Shards::new(starts));
-        let totals = rounded.totals.each_mut().map(|totals| Shards::new(totals));
-        run_ranges(n_rows, ROWS_PER_TASK, |rows| {
+        assert!(n_in > 0 && x.len().is_multiple_of(n_in), "{} in rows of {n_in}", x.len());
+        let mut rounded = Rounded::stale(x.len() / n_in, n_in);
+        let places = rounded.places();
+        run_ranges(x.len() / n_in, ROWS_PER_TASK, |rows| {
             for row in rows {
                 for start in (0..n_in).step_by(CHUNK) {
                     let len = CHUNK.min(n_in - start);
-                    let at = start * n_rows + row * CHUNK;
-                    let (groups, halves) =
-                        (at / GROUP..(at + len) / GROUP, at / HALF..(at + len) / HALF);
-                    // SAFETY: no two rows and no two chunks share a place.
-                    let mut out = unsafe {
-                        Out {
-                            codes: codes.slice(at..at + len),
-                            scales: scales.slice(groups.clone()),
-                            starts: [
-                                starts[0].slice(groups.clone()),
-                                starts[1].slice(halves.clone()),
-                            ],
-                            totals: [totals[0].slice(groups), totals[1].slice(halves)],
-                        }
-                    };
-                    round(&x[row * n_in + start..][..len], &mut out);
+                    // SAFETY: the places exist, and no two rows and no two chunks share one.
+                    unsafe {
+                        let x = x[row * n_in + start..][..len].as_chunks().0;
+                        round_groups(x, &places.of(row, start), 1);
+                    }
                 }
             }
         });
         rounded
+    }
+
+    /// Room for rows of `n_in` elements that hold anything.
+    ///
+    /// Panics unless `n_in` is a multiple of 32.
+    pub fn stale(n_rows: usize, n_in: usize) -> Self {
+        assert!(n_in > 0 && n_in.is_multiple_of(GROUP), "rows of {n_in} elements");
+        let body = Body::stale(n_rows * n_in.div_ceil(CHUNK) * GROUPS);
+        Rounded { n_rows, n_in, body }
+    }
+
+    /// The rows `rows`, one after another.
+    ///
+    /// Panics if one does not exist.
+    pub fn gather(&self, rows: &[u32]) -> Rounded {
+        let n_rows = self.n_rows;
+        assert!(rows.iter().all(|row| (*row as usize) < n_rows), "rows of {n_rows}");
+        let mut gathered = Rounded::stale(rows.len(), self.n_in);
+        let (from, to) = (self.places_to_read(), gathered.places());
+        run_ranges(rows.len(), ROWS_PER_TASK, |range| {
+            for at in range {
+                for start in (0..self.n_in).step_by(CHUNK) {
+                    let from = from.of(rows[at] as usize, start);
+                    // SAFETY: the places exist, and no two rows and no two chunks share one.
+                    unsafe { to.of(at, start).copy_chunk(&from) };
+                }
+            }
+        });
+        gathered
     }
 
     /// Number of rows.
@@ -113,7 +159,7 @@ impl Rounded {
             for (i, x) in x.iter_mut().enumerate() {
                 let start = i / CHUNK * CHUNK;
                 let at = start * self.n_rows + row * CHUNK + i % CHUNK;
-                *x = f32::from(self.codes[at]) * self.scales[at / GROUP];
+                *x = f32::from(self.body.codes[at]) * self.body.scales[at / GROUP];
             }
         }
         x
@@ -124,16 +170,38 @@ impl Rounded {
         let at = start * self.n_rows + rows.start * CHUNK;
         let end = at + rows.len() * CHUNK;
         let (groups, halves) = (at / GROUP..end / GROUP, at / HALF..end / HALF);
+        let Body { codes, scales, starts, totals } = &self.body;
         Piece {
-            codes: self.codes[at..end].as_ptr(),
-            scales: self.scales[groups.clone()].as_ptr(),
-            starts: [
-                self.starts[0][groups.clone()].as_ptr(),
-                self.starts[1][halves.clone()].as_ptr(),
-            ],
-            totals: [self.totals[0][groups].as_ptr(), self.totals[1][halves].as_ptr()],
+            codes: codes[at..end].as_ptr(),
+            scales: scales[groups.clone()].as_ptr(),
+            starts: [starts[0][groups.clone()].as_ptr(), starts[1][halves.clone()].as_ptr()],
+            totals: [totals[0][groups].as_ptr(), totals[1][halves].as_ptr()],
             len: CHUNK.min(self.n_in - start),
         }
+    }
+
+    /// Where the rows are written.
+    pub(super) fn places(&mut self) -> Places {
+        let Body { codes, scales, starts, totals } = &mut self.body;
+        let first = Groups {
+            codes: codes.as_mut_ptr(),
+            scales: scales.as_mut_ptr(),
+            starts: starts.each_mut().map(|starts| starts.as_mut_ptr()),
+            totals: totals.each_mut().map(|totals| totals.as_mut_ptr()),
+        };
+        Places { first, n_rows: self.n_rows, n_in: self.n_in }
+    }
+
+    /// [`Rounded::places`], never to be written through.
+    fn places_to_read(&self) -> Places {
+        let Body { codes, scales, starts, totals } = &self.body;
+        let first = Groups {
+            codes: codes.as_ptr().cast_mut(),
+            scales: scales.as_ptr().cast_mut(),
+            starts: starts.each_ref().map(|starts| starts.as_ptr().cast_mut()),
+            totals: totals.each_ref().map(|totals| totals.as_ptr().cast_mut()),
+        };
+        Places { first, n_rows: self.n_rows, n_in: self.n_in }
     }
 }
 
@@ -154,60 +222,6 @@ impl Piece {
     }
 }
 
-/// Where the rounded elements of one row in one chunk go.
-struct Out<'a> {
-    codes: &'a mut [i8],
-    scales: &'a mut [f32],
-    starts: [&'a mut [i32]; 2],
-    totals: [&'a mut [f32]; 2],
-}
-
-per_isa! {
-    fn round(x: &[f32], out: &mut Out<'_>) {
-        let (x, codes) = (x.as_chunks::<GROUP>().0, out.codes.as_chunks_mut::<GROUP>().0);
-        let mut g = 0;
-        while g < x.len() {
-            // Compared as bits, so that what is not finite is the largest.
-            let mut largest = 0u32;
-            let mut j = 0;
-            while j < GROUP {
-                let bits = x[g][j].to_bits() & 0x7fff_ffff;
-                largest = if bits > largest { bits } else { largest };
-                j += 1;
-            }
-            let largest = f32::from_bits(largest);
-            // Groups too small for a normal scale are zeros.
-            let (scale, inverse) = if largest < 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
-            out.scales[g] = scale;
-            let mut whole = [0i32; GROUP];
-            j = 0;
-            while j < GROUP {
-                whole[j] = (x[g][j] * inverse + TO_INTEGER).to_bits() as i8 as i32;
-                j += 1;
-            }
-            j = 0;
-            while j < GROUP {
-                codes[g][j] = whole[j] as i8;
-                j += 1;
-            }
-            let mut sum = [0i32; 2];
-            j = 0;
-            while j < HALF {
-                sum[0] += whole[j];
-                sum[1] += whole[HALF + j];
-                j += 1;
-            }
-            for half in 0..2 {
-                out.starts[1][2 * g + half] = -START_MIDDLE * sum[half];
-                out.totals[1][2 * g + half] = sum[half] as f32 * scale;
-            }
-            out.starts[0][g] = -START_MIDDLE * (sum[0] + sum[1]);
-            out.totals[0][g] = (sum[0] + sum[1]) as f32 * scale;
-            g += 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +237,29 @@ mod tests {
                 for (x, back) in x.iter().zip(back) {
                     assert!((x - back).abs() <= largest / 253.9, "{x} became {back}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn gathered_rows_are_the_rows() {
+        let x = noise(4, 9 * 544);
+        let rows = [8, 0, 0, 3, 7];
+        let picked: Vec<f32> =
+            rows.iter().flat_map(|&row| &x[row as usize * 544..][..544]).copied().collect();
+        let (gathered, want) = (Rounded::new(&x, 544).gather(&rows), Rounded::new(&picked, 544));
+        assert_eq!(gathered.to_f32(), want.to_f32());
+        for start in (0..544).step_by(CHUNK) {
+            let (got, want) = (gathered.piece(start, &(1..4)), want.piece(start, &(1..4)));
+            let n = got.len / GROUP;
+            // SAFETY: the pieces hold that many groups.
+            unsafe {
+                use std::slice::from_raw_parts;
+                assert_eq!(from_raw_parts(got.starts[0], n), from_raw_parts(want.starts[0], n));
+                assert_eq!(from_raw_parts(got.totals[0], n), from_raw_parts(want.totals[0], n));
+                let n = 2 * n;
+                assert_eq!(from_raw_parts(got.starts[1], n), from_raw_parts(want.starts[1], n));
+                assert_eq!(from_raw_parts(got.totals[1], n), from_raw_parts(want.totals[1], n));
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Claims about products in integers.
 
+use super::rounded::GROUP;
 use super::*;
+use crate::quant::CHUNK;
 use crate::stored::{Product, Rows, SharedBytes, matmul_batch};
+use crate::swiglu;
 use crate::testing::{assert_close, noise, same_bits_everywhere};
 
 fn quantised() -> impl Iterator<Item = Format> {
@@ -75,6 +78,31 @@ fn a_row_alone_has_the_bits_it_has_in_a_crowd() {
 }
 
 #[test]
+fn gated_blocks_have_the_bits_of_their_parts() {
+    let formats = [(Format::Q8_0, Format::Q8_0), (Format::Q4K, Format::Q6K)];
+    for (gate_format, up_format) in formats {
+        for (m, f, k) in [(1, 32, 256), (7, 352, 512), (M_BLOCK + 3, 288, 256)] {
+            let gate = Matrix::from_f32(&noise(3, f * k), f, k, gate_format).unwrap();
+            let up = Matrix::from_f32(&noise(4, f * k), f, k, up_format).unwrap();
+            let x = Rounded::new(&noise(5, m * k), k);
+            let mut active = vec![0.0; m * f];
+            swiglu::forward(&product(&x, 0..m, &gate), &product(&x, 0..m, &up), &mut active);
+            let want = Rounded::new(&active, f).to_f32();
+            let first = m / 2;
+            same_bits_everywhere(|| {
+                let mut out = Rounded::stale(m, f);
+                // Two blocks, so that rows of x and of the result do not begin at the first.
+                let block =
+                    |xs: Range<usize>| Gated { x: &x, to: xs.start, xs, gate: &gate, up: &up };
+                gated_batch(&[block(0..first), block(first..m)], &mut out);
+                assert!(out.to_f32() == want, "{m} rows of {k}, {f}");
+                out.to_f32()
+            });
+        }
+    }
+}
+
+#[test]
 fn the_widest_codes_do_not_saturate() {
     let k = 64;
     let mut bytes = Vec::new();
@@ -92,6 +120,83 @@ fn the_widest_codes_do_not_saturate() {
     let largest = (127 * k) as f32;
     assert_eq!(sum[..2], [-128.0 * largest, 127.0 * largest]);
     assert_eq!(sum[32..34], [128.0 * largest, -127.0 * largest]);
+}
+
+#[test]
+#[ignore = "a measurement: run it in a release build, alone"]
+fn tile_speed() {
+    use std::time::Instant;
+    let (m, k) = (510, CHUNK);
+    let variant = variant();
+    let x = Rounded::new(&noise(1, m * k), k);
+    for format in quantised() {
+        let matrix = Matrix::from_f32(&noise(2, N_STEP * k), N_STEP, k, format).unwrap();
+        let coding = quant::coding(format).unwrap();
+        let mut panels = [const { Opened::new() }; PANELS];
+        let mut sums = vec![0.0f32; (m + 6) * N_STEP];
+        let open = |panels: &mut [Opened; PANELS]| {
+            for (p, opened) in panels.iter_mut().enumerate() {
+                let bytes = matrix.bytes()[p * PANEL * matrix.row_bytes()..].as_ptr();
+                let rows = PanelRows {
+                    bytes,
+                    ahead: bytes,
+                    row_bytes: matrix.row_bytes(),
+                    n_rows: PANEL,
+                    len: k,
+                };
+                unsafe { (variant.open)(opened, format, coding, &rows) };
+            }
+        };
+        let (mut best, mut best_open) = (f64::MAX, f64::MAX);
+        for _ in 0..200 {
+            let start = Instant::now();
+            open(&mut panels);
+            best_open = best_open.min(start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            let piece = x.piece(0, &(0..m));
+            for i in (0..m).step_by(variant.m) {
+                let tile = Tile {
+                    x: unsafe { piece.row(i) },
+                    m: variant.m.min(m - i),
+                    panels: &panels,
+                    coding,
+                    out: sums[i * N_STEP..].as_mut_ptr(),
+                    out_stride: N_STEP,
+                    first: false,
+                };
+                unsafe { (variant.tile)(&tile) };
+            }
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        let rate = 2.0 * (m * N_STEP * k) as f64 / best / 1e9;
+        println!(
+            "{:7} tile {rate:6.0} GOP/s of one thread, opening {:5.2} weights/ns",
+            format.name(),
+            (N_STEP * k) as f64 / best_open / 1e9
+        );
+    }
+}
+
+#[test]
+#[ignore = "a measurement: run it in a release build, alone"]
+fn rounding_speed() {
+    use std::time::Instant;
+    let (m, k) = (128, 1536);
+    let x = noise(1, m * k);
+    let mut best = [f64::MAX; 2];
+    let (gate, up) = (noise(2, m * GROUP), noise(3, m * GROUP));
+    for _ in 0..200 {
+        let start = Instant::now();
+        let mut rounded = Rounded::new(&x, k);
+        best[0] = best[0].min(start.elapsed().as_secs_f64() / (m * k) as f64);
+        let places = rounded.places();
+        let start = Instant::now();
+        for _ in 0..40 {
+            unsafe { groups::round_gated(gate.as_chunks().0, up.as_chunks().0, &places.of(0, 32)) };
+        }
+        best[1] = best[1].min(start.elapsed().as_secs_f64() / (40 * m * GROUP) as f64);
+    }
+    println!("rounding {:.3} ns, gated {:.3} ns an element", best[0] * 1e9, best[1] * 1e9);
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! Writing rounded rows, group by group.
+
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, START_MIDDLE};
+use crate::cpu::{Isa, isa};
+use crate::lanes::per_isa;
+use crate::quant::CHUNK;
+use crate::swiglu;
+
+/// Adding this to a float below 2²² in size leaves its nearest integer (ties to even) in the low bits.
+pub(super) const TO_INTEGER: f32 = 12_582_912.0;
+/// Groups below this size are zeros: their scale would not be a normal number.
+pub(super) const SMALLEST: f32 = 1e-30;
+
+/// The groups of all rows, for threads that write different ones.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    pub(super) first: Groups,
+    pub(super) n_rows: usize,
+    pub(super) n_in: usize,
+}
+
+// SAFETY: whoever writes through it promises to be alone with the groups.
+unsafe impl Sync for Places {}
+
+impl Places {
+    /// The groups from column `start` of row `row` on. Panics if they do not exist.
+    #[inline(always)]
+    pub(super) fn of(&self, row: usize, start: usize) -> Groups {
+        assert!(row < self.n_rows && start < self.n_in && start.is_multiple_of(GROUP));
+        let chunk = start / CHUNK * CHUNK;
+        let at = chunk * self.n_rows + row * CHUNK + start - chunk;
+        // SAFETY: every row has room for whole chunks.
+        unsafe { self.first.after(at / GROUP) }
+    }
+}
+
+/// A group, and those behind it: of a row in one chunk, and [`GROUPS`] further on those of the next row.
+#[derive(Clone, Copy)]
+pub(super) struct Groups {
+    pub(super) codes: *mut i8,
+    pub(super) scales: *mut f32,
+    pub(super) starts: [*mut i32; 2],
+    pub(super) totals: [*mut f32; 2],
+}
+
+impl Groups {
+    /// The `n`-th group behind this one. Safety: it exists.
+    #[inline(always)]
+    pub(super) unsafe fn after(&self, n: usize) -> Groups {
+        let [starts, half_starts] = self.starts;
+        let [totals, half_totals] = self.totals;
+        // SAFETY: the caller's promise.
+        unsafe {
+            Groups {
+                codes: self.codes.add(n * GROUP),
+                scales: self.scales.add(n),
+                starts: [starts.add(n), half_starts.add(2 * n)],
+                totals: [totals.add(n), half_totals.add(2 * n)],
+            }
+        }
+    }
+
+    /// Copies a chunk of a row. Safety: both have room for one, and no one else touches this one.
+    pub(super) unsafe fn copy_chunk(&self, from: &Groups) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.codes.copy_from_nonoverlapping(from.codes, CHUNK);
+            self.scales.copy_from_nonoverlapping(from.scales, GROUPS);
+            for (i, n) in [GROUPS, HALVES].into_iter().enumerate() {
+                self.starts[i].copy_from_nonoverlapping(from.starts[i], n);
+                self.totals[i].copy_from_nonoverlapping(from.totals[i], n);
+            }
+        }
+    }
+
+    /// Rounds a group. Safety: it exists, and no one else touches it.
+    #[inline(always)]
+    unsafe fn round(&self, x: &[f32; GROUP]) {
+        // Compared as bits, so that what is not finite is the largest.
+        let mut largest = 0u32;
+        for x in x {
+            largest = largest.max(x.to_bits() & 0x7fff_ffff);
+        }
+        let largest = f32::from_bits(largest);
+        let (scale, inverse) =
+            if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+        let (mut whole, mut codes) = ([0i32; GROUP], [0i8; GROUP]);
+        for j in 0..GROUP {
+            whole[j] = (x[j] * inverse + TO_INTEGER).to_bits() as i8 as i32;
+        }
+        for j in 0..GROUP {
+            codes[j] = whole[j] as i8;
+        }
+        let mut sum = [0i32; 2];
+        for j in 0..HALF {
+            sum[0] += whole[j];
+            sum[1] += whole[HALF + j];
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.codes.cast::<[i8; GROUP]>().write(codes);
+            self.scales.write(scale);
+            for half in 0..2 {
+                self.starts[1].add(half).write(-START_MIDDLE * sum[half]);
+                self.totals[1].add(half).write(sum[half] as f32 * scale);
+            }
+            self.starts[0].write(-START_MIDDLE * (sum[0] + sum[1]));
+            self.totals[0].write((sum[0] + sum[1]) as f32 * scale);
+        }
+    }
+}
+
+/// Rounds groups; each goes `step` groups behind the one before.
+///
+/// Safety: they exist, and no one else touches them.
+pub(super) unsafe fn round_groups(x: &[[f32; GROUP]], out: &Groups, step: usize) {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the caller's promise; the level has all that is needed.
+        Isa::Avx512 => unsafe { super::groups_avx512::round_groups(x, out, step) },
+        _ => round_each(x, out, step),
+    }
+}
+
+per_isa! {
+    /// The definition. Safety: as [`round_groups`], its only caller.
+    fn round_each(x: &[[f32; GROUP]], out: &Groups, step: usize) {
+        for (g, x) in x.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { out.after(g * step).round(x) };
+        }
+    }
+}
+
+/// Rounds `silu(gate) · up`: a group of every row, from that of `out` on.
+///
+/// Safety: the rows exist, and no one else touches their groups.
+pub(super) unsafe fn round_gated(gate: &[[f32; GROUP]], up: &[[f32; GROUP]], out: &Groups) {
+    /// Rows that are activated at a time: they stay in the first-level cache.
+    const AT_ONCE: usize = 32;
+    let mut active = [[0.0; GROUP]; AT_ONCE];
+    for (i, (gate, up)) in gate.chunks(AT_ONCE).zip(up.chunks(AT_ONCE)).enumerate() {
+        let active = &mut active[..gate.len()];
+        swiglu::forward_part(gate.as_flattened(), up.as_flattened(), active.as_flattened_mut());
+        // SAFETY: the caller's promise.
+        unsafe { round_groups(active, &out.after(i * AT_ONCE * GROUPS), GROUPS) };
+    }
+}

@@ -1,0 +1,150 @@
+//! A few rows of W through all their columns, times many rows of x.
+
+use super::opened::{Opened, PANEL, PanelRows};
+use super::{FEW, N_STEP, PANELS, Rounded, Tile, variant};
+use crate::quant::{self, CHUNK};
+use crate::stored::Matrix;
+use std::ops::Range;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Up to [`N_STEP`] rows of W and up to [`super::M_BLOCK`] rows of x.
+pub(super) struct Sweep<'a> {
+    pub(super) x: &'a Rounded,
+    pub(super) xs: Range<usize>,
+    pub(super) matrix: &'a Matrix,
+    pub(super) rows: Range<usize>,
+    /// The matrix and its row that are read after these: fetched on the way.
+    pub(super) next: (&'a Matrix, usize),
+}
+
+impl Sweep<'_> {
+    /// Sets `sums [m, N_STEP]`; those of rows of W that do not exist hold anything.
+    pub(super) fn run(&self, panels: &mut [Opened; PANELS], sums: &mut [f32]) {
+        let variant = variant();
+        let Matrix { format, n_in, .. } = *self.matrix;
+        let coding = quant::coding(format).expect("`can` said so");
+        let m = self.xs.len();
+        assert!(sums.len() >= m * N_STEP, "room for {m} rows");
+        let mut panel_rows = self.panel_rows();
+        let chunk_bytes = CHUNK / format.block_len() * format.block_bytes();
+        for start in (0..n_in).step_by(CHUNK) {
+            for (rows, opened) in
+                panel_rows.iter_mut().zip(&mut *panels).filter(|(rows, _)| rows.n_rows > 0)
+            {
+                rows.len = CHUNK.min(n_in - start);
+                // SAFETY: the rows lie in the matrix, and this chunk in them.
+                unsafe { (variant.open)(opened, format, coding, rows) };
+                rows.bytes = rows.bytes.wrapping_add(chunk_bytes);
+                rows.ahead = rows.ahead.wrapping_add(PANEL * chunk_bytes);
+            }
+            let mut ahead = self.ahead(start + CHUNK, m.div_ceil(variant.m));
+            let x = self.x.piece(start, &self.xs);
+            for i in (0..m).step_by(variant.m) {
+                ahead.fetch();
+                let tile = Tile {
+                    // SAFETY: row i exists.
+                    x: unsafe { x.row(i) },
+                    m: variant.m.min(m - i),
+                    panels,
+                    coding,
+                    out: sums[i * N_STEP..].as_mut_ptr(),
+                    out_stride: N_STEP,
+                    first: start == 0,
+                };
+                // SAFETY: rows i.. exist in x and in the sums.
+                unsafe { (variant.tile)(&tile) };
+            }
+        }
+    }
+
+    /// The first chunk of every panel; of a panel without rows, none.
+    fn panel_rows(&self) -> [PanelRows; PANELS] {
+        let row_bytes = self.matrix.row_bytes();
+        let bytes = &self.matrix.bytes()[self.rows.start * row_bytes..self.rows.end * row_bytes];
+        let (next, next_row) = self.next;
+        let next = next.bytes()[next_row * next.row_bytes()..].as_ptr();
+        // For many rows of x it is done between tiles; asking for what is here costs nothing.
+        let ahead = if self.is_few() { next } else { bytes.as_ptr() };
+        std::array::from_fn(|p| PanelRows {
+            bytes: bytes.as_ptr().wrapping_add(p * PANEL * row_bytes),
+            row_bytes,
+            n_rows: self.rows.len().saturating_sub(p * PANEL).min(PANEL),
+            len: 0,
+            ahead: ahead.wrapping_add(p * PANEL * row_bytes),
+        })
+    }
+
+    /// Whether opening itself fetches what is next: there are no tiles to do it between.
+    fn is_few(&self) -> bool {
+        self.xs.len() <= FEW
+    }
+
+    /// What is opened after this chunk: the columns from `start` on, or the next rows.
+    fn ahead(&self, start: usize, n_tiles: usize) -> Ahead {
+        if self.is_few() {
+            return Ahead::NOTHING;
+        }
+        let (matrix, row, start) = if start < self.matrix.n_in {
+            (self.matrix, self.rows.start, start)
+        } else {
+            (self.next.0, self.next.1, 0)
+        };
+        let Matrix { format, n_in, n_out, .. } = *matrix;
+        let bytes_of = |columns: usize| columns / format.block_len() * format.block_bytes();
+        let at = row * matrix.row_bytes() + bytes_of(start);
+        let lines = bytes_of(CHUNK.min(n_in - start)).div_ceil(LINE);
+        let n_rows = N_STEP.min(n_out - row);
+        let per_tile = (lines * n_rows).div_ceil(n_tiles);
+        let row = matrix.bytes()[at..].as_ptr();
+        Ahead { row, row_bytes: matrix.row_bytes(), n_rows, lines, line: 0, per_tile }
+    }
+}
+
+/// Lines that are fetched into the second-level cache, some before every tile: asked for all at once
+/// they would wait for each other, and the opening of blocks for them.
+struct Ahead {
+    row: *const u8,
+    row_bytes: usize,
+    /// Rows that are left.
+    n_rows: usize,
+    /// Lines of a row.
+    lines: usize,
+    line: usize,
+    per_tile: usize,
+}
+
+impl Ahead {
+    const NOTHING: Ahead =
+        Ahead { row: std::ptr::null(), row_bytes: 0, n_rows: 0, lines: 0, line: 0, per_tile: 0 };
+
+    #[inline(always)]
+    fn fetch(&mut self) {
+        for _ in 0..self.per_tile {
+            if self.n_rows == 0 {
+                return;
+            }
+            fetch(self.row.wrapping_add(LINE * self.line));
+            self.line += 1;
+            if self.line == self.lines {
+                self.line = 0;
+                self.n_rows -= 1;
+                self.row = self.row.wrapping_add(self.row_bytes);
+            }
+        }
+    }
+}
+
+/// Asks for a line; an address that does not exist is ignored.
+#[inline(always)]
+fn fetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of every x86-64 processor; prefetching reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
