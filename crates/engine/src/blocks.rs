@@ -10,6 +10,8 @@ pub struct BlockPool {
     users: Vec<u32>,
     free: Vec<u32>,
     limit: usize,
+    /// Blocks that the cache is prepared for: growing stops there once.
+    expected: usize,
 }
 
 /// The blocks of one sequence, and how many tokens they hold.
@@ -35,7 +37,16 @@ impl BlockPool {
 
     /// A pool over an empty cache that never has more than `limit` blocks.
     pub fn limited(limit: usize) -> Self {
-        BlockPool { users: Vec::new(), free: Vec::new(), limit }
+        BlockPool { users: Vec::new(), free: Vec::new(), limit, expected: 0 }
+    }
+
+    /// A pool over a cache whose blocks nobody uses, prepared for `expected` blocks in all; past them it
+    /// grows as it must.
+    pub fn over(cache: &mut KvCache, expected: usize) -> Self {
+        cache.expect(expected);
+        let n_blocks = cache.n_blocks();
+        let free = (0..n_blocks as u32).rev().collect();
+        BlockPool { users: vec![0; n_blocks], free, limit: usize::MAX, expected }
     }
 
     /// Gives `table` room for `n_more` tokens, growing the cache if no block is free.
@@ -68,7 +79,10 @@ impl BlockPool {
             if have == 0 && self.limit < usize::MAX {
                 cache.borrow_mut().expect(self.limit);
             }
-            let more = (have / 2).max(16).min(self.limit - have);
+            let mut more = (have / 2).max(16).min(self.limit - have);
+            if have < self.expected {
+                more = more.min(self.expected - have);
+            }
             cache.borrow_mut().grow(have + more);
             self.users.resize(have + more, 0);
             self.free.extend((have as u32..(have + more) as u32).rev());
@@ -175,6 +189,20 @@ mod tests {
         assert_eq!(pool.n_used(), 2);
         pool.release(fork);
         assert_eq!(pool.n_used(), 0);
+    }
+
+    #[test]
+    fn a_cache_is_used_again_and_grows_to_what_is_expected() {
+        let cache = cache();
+        cache.borrow_mut().grow(2);
+        let mut pool = BlockPool::over(&mut cache.borrow_mut(), 21);
+        let mut table = BlockTable::default();
+        pool.reserve(&cache, &mut table, 2 * BLOCK_TOKENS);
+        assert_eq!((&table.blocks[..], cache.borrow().n_blocks()), (&[0, 1][..], 2));
+        pool.reserve(&cache, &mut table, 20 * BLOCK_TOKENS);
+        assert_eq!((table.blocks.len(), cache.borrow().n_blocks()), (20, 21));
+        pool.reserve(&cache, &mut table, 22 * BLOCK_TOKENS);
+        assert_eq!((table.blocks.len(), pool.n_used()), (22, 22));
     }
 
     #[test]

@@ -6,15 +6,27 @@
 
 use crate::blocks::{BlockPool, BlockTable};
 use crate::sampler::{Draw, History, Sampling, draw};
+use fathom_kernels::attention::BLOCK_TOKENS;
 use fathom_kernels::threads;
 use fathom_model::cache::{CacheSpec, KvCache};
 use fathom_model::{CachedRows, Model};
-use fathom_tensor::{Tensor, op};
+use fathom_tensor::op;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
 /// Rows of a prefill pass.
 const PREFILL_ROWS: usize = 2048;
+
+/// Memory of a cache that is prepared for, at most: address space, where a machine counts that too.
+const EXPECTED_BYTES: usize = 4 << 30;
+
+/// Memory of a cache that is kept for the next rollout, at most.
+const KEPT_BYTES: usize = 512 << 20;
+
+thread_local! {
+    /// The cache of the last rollout: a third of a short one went to clearing new memory.
+    static SPARE: RefCell<Option<KvCache>> = const { RefCell::new(None) };
+}
 
 /// A prompt and how many answers it gets.
 #[derive(Clone, Debug)]
@@ -73,8 +85,10 @@ pub fn rollout(
     max_sequences: usize,
     stop: &dyn Fn() -> bool,
 ) -> Option<Rollout> {
-    let cache = RefCell::new(KvCache::new(spec));
-    let mut pool = BlockPool::new();
+    let mut cache = spare_cache(spec);
+    let expected = most_blocks(spec, requests, sampling, max_sequences);
+    let mut pool = BlockPool::over(&mut cache, expected);
+    let cache = RefCell::new(cache);
     let mut waiting: VecDeque<usize> = (0..requests.len()).collect();
     let mut active: Vec<Active> = Vec::new();
     let mut done: Vec<Vec<Option<Answer>>> =
@@ -104,8 +118,35 @@ pub fn rollout(
         }
         retire(&mut active, &mut pool, sampling, &mut done);
     }
+    keep(cache.into_inner());
     let complete = |answers: Vec<Option<Answer>>| answers.into_iter().flatten().collect();
     Some(done.into_iter().map(complete).collect())
+}
+
+/// The cache of the last rollout, if it has the same form. What its blocks hold is never read.
+fn spare_cache(spec: CacheSpec) -> KvCache {
+    let spare = SPARE.take().filter(|cache| cache.spec() == spec);
+    spare.unwrap_or_else(|| KvCache::new(spec))
+}
+
+/// Keeps a small cache for the next rollout.
+fn keep(cache: KvCache) {
+    let n_bytes = cache.n_blocks() * cache.exported_bytes();
+    SPARE.set((n_bytes <= KEPT_BYTES).then_some(cache));
+}
+
+/// Blocks that the cache may grow to; past them, growing copies.
+fn most_blocks(
+    spec: CacheSpec,
+    requests: &[Request],
+    sampling: &Sampling,
+    max_sequences: usize,
+) -> usize {
+    let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
+    let of_one = longest.saturating_add(sampling.max_new_tokens).div_ceil(BLOCK_TOKENS);
+    let n_sequences: usize = requests.iter().map(|request| request.n_samples).sum();
+    let most = n_sequences.min(max_sequences).saturating_mul(of_one);
+    most.min(EXPECTED_BYTES / spec.block_bytes().max(1))
 }
 
 /// Runs the prompts of `admitted` and draws the first token of each of their answers.
@@ -128,8 +169,8 @@ fn prefill(
         rows.push(&table.blocks, 0, &requests[request].prompt);
     }
     let last_rows: Vec<usize> = rows.segments.iter().map(|s| s.rows.end - 1).collect();
-    let hidden = model.hidden_cached(&rows, cache);
-    let logits = op::logits(&pick(&hidden, &last_rows), model.head());
+    let hidden = model.hidden_cached_at(&rows, cache, &last_rows);
+    let logits = op::logits(&hidden, model.head());
     let vocab = logits.width();
 
     let mut started = Vec::new();
@@ -228,15 +269,4 @@ impl Active {
             self.answer.finish = Finish::Stop;
         }
     }
-}
-
-/// Rows `rows` of x [N, D].
-fn pick(x: &Tensor, rows: &[usize]) -> Tensor {
-    let width = x.width();
-    let mut out = fathom_tensor::Buffer::stale(rows.len() * width);
-    for (at, &row) in rows.iter().enumerate() {
-        out[at * width..(at + 1) * width]
-            .copy_from_slice(&x.data()[row * width..(row + 1) * width]);
-    }
-    Tensor::new(out, &[rows.len(), width])
 }

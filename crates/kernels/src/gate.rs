@@ -15,7 +15,7 @@ use crate::threads::Shards;
 /// Keeps the sum of weights from being zero, as the reference code does.
 const WEIGHT_SUM_MIN: f32 = 1e-20;
 /// An element costs about as much as this many plain ones.
-const COST: usize = 8;
+const COST: usize = 32;
 
 /// How logits become scores; `scoring_func` of `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ mod lanes;
 pub mod limits;
 pub mod math;
 pub mod matmul;
+mod memory;
 pub mod quant;
 pub mod rms_norm;
 pub mod rope;

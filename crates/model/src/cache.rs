@@ -156,6 +156,11 @@ impl KvCache {
         self.spec
     }
 
+    /// Blocks there are.
+    pub fn n_blocks(&self) -> usize {
+        self.layers.first().map_or(0, PagedKv::n_blocks)
+    }
+
     /// Prepares to grow up to `n_blocks` blocks without copying those there are. Takes no memory yet.
     pub fn expect(&mut self, n_blocks: usize) {
         self.layers.iter_mut().for_each(|layer| layer.expect(n_blocks));

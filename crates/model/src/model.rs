@@ -55,7 +55,7 @@ impl Model {
         balance: Option<Balance<'w>>,
     ) -> Forward {
         let pass = self.pass(tape, rows, balance);
-        let hidden = self.decode(&pass);
+        let hidden = self.decode(&pass, None);
         Forward { hidden, loads: pass.loads.into_inner() }
     }
 
@@ -71,6 +71,20 @@ impl Model {
         self.forward(&tape, Rows::Cached(rows, cache), None).hidden
     }
 
+    /// The rows `wanted` of [`Model::hidden_cached`], in that order: the same bits. The last layer leaves
+    /// all others out where it can: of prompts only the last rows are wanted.
+    ///
+    /// Panics if a row is outside.
+    pub fn hidden_cached_at(
+        &self,
+        rows: &CachedRows,
+        cache: &RefCell<KvCache>,
+        wanted: &[usize],
+    ) -> Tensor {
+        let tape = Tape::forgetting();
+        self.decode(&self.pass(&tape, Rows::Cached(rows, cache), None), Some(wanted))
+    }
+
     /// [`Model::hidden_cached`]; tells `trace` which experts each row visited. Bits are the same.
     pub fn hidden_cached_traced(
         &self,
@@ -81,7 +95,7 @@ impl Model {
         let tape = Tape::forgetting();
         let mut pass = self.pass(&tape, Rows::Cached(rows, cache), None);
         pass.visited = trace.is_some().then(RefCell::default);
-        let hidden = self.decode(&pass);
+        let hidden = self.decode(&pass, None);
         if let (Some(trace), Some(visited)) = (trace, pass.visited) {
             trace.set(rows.tokens.len(), &visited.into_inner());
         }
@@ -125,12 +139,13 @@ impl Model {
         Some(Forward { hidden, loads: pass.loads.into_inner() })
     }
 
-    /// Hidden states after the final norm, [N, D].
-    fn decode(&self, pass: &Pass<'_, '_>) -> Tensor {
+    /// Hidden states after the final norm, [N, D]; of `wanted` rows only, if it says which.
+    fn decode(&self, pass: &Pass<'_, '_>, wanted: Option<&[usize]>) -> Tensor {
         let (tape, rows) = (pass.tape, pass.rows);
         let mut h = op::embedding(tape, &pass.weights[self.embed], rows.tokens());
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            h = layer.forward(pass, layer_idx, h);
+            let is_last = layer_idx + 1 == self.layers.len();
+            h = layer.forward_at(pass, layer_idx, h, wanted.filter(|_| is_last));
         }
         let eps = self.config.rms_norm_eps as f32;
         op::rms_norm(tape, &h, &pass.weights[self.norm], eps)

@@ -6,6 +6,7 @@
 //! it is read once and their rows fill the tiles together. Latent caches are in [`super::latent`].
 
 use super::dots::{Source, widen};
+use super::fresh::{Fresh, NewTokens};
 use super::lanes::{Lines, Number};
 use super::latent::LatentRows;
 use super::parts::{Walk, walk};
@@ -34,6 +35,13 @@ pub struct CachedSegment<'a> {
     pub past: usize,
     /// Rows of `q` and `out`; no two segments have the same row.
     pub rows: Range<usize>,
+}
+
+impl CachedSegment<'_> {
+    /// Blocks that hold its keys.
+    pub(super) fn n_blocks_used(&self) -> usize {
+        (self.past + self.rows.len()).div_ceil(BLOCK_TOKENS)
+    }
 }
 
 /// Causal attention of the rows of all segments over their cached keys.
@@ -70,6 +78,26 @@ pub(super) fn forward_cached_on(
     } else {
         walk(&HeadRows::new(&call, segments), v_pad);
     }
+}
+
+/// [`forward_cached`] for segments of one row, whose last token is written on the way. Nobody else reads
+/// or writes the blocks that those go to.
+pub(super) fn attend_fresh(
+    heads: &Heads,
+    cache: &mut PagedKv,
+    segments: &[CachedSegment],
+    new: NewTokens,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    check(heads, cache, segments, q, out);
+    let n = q.len() / (heads.n_heads * heads.qk_dim);
+    assert_eq!(new.k.len(), n * heads.n_kv_heads * heads.qk_dim, "k [N, K, D], N = {n}");
+    assert_eq!(new.v.len(), n * heads.n_kv_heads * heads.v_dim, "v [N, K, V], N = {n}");
+    let fresh = Fresh { new, writer: cache.writer() };
+    let call = Call { isa: cpu::isa(), heads, cache, q, out: Shards::new(out) };
+    let rows = HeadRows { fresh: Some(fresh), ..HeadRows::new(&call, segments) };
+    walk(&rows, heads.dims().v_pad());
 }
 
 /// What one call reads and writes.
@@ -114,6 +142,8 @@ pub(super) struct HeadRows<'a> {
     rows: Vec<CachedRow<'a>>,
     /// Rows of a list.
     step: usize,
+    /// The last token of every row, if it is not in the cache yet.
+    fresh: Option<Fresh<'a>>,
 }
 
 #[derive(Default)]
@@ -146,7 +176,7 @@ impl<'a> HeadRows<'a> {
         let most = (LIST_QUERIES / heads.group()).max(1);
         let fewest = 12usize.div_ceil(heads.group());
         let step = even.max(fewest).min(most);
-        HeadRows { call, rows, step }
+        HeadRows { call, rows, step, fresh: None }
     }
 
     /// Rows and key/value head of a list.
@@ -171,15 +201,15 @@ impl<'a> HeadRows<'a> {
                 Stored::Half { keys_t, values }
             }
             CacheType::F16 => {
-                let wide = |src: &[u16], dst: &mut Lines| {
-                    let dst = dst.room(src.len());
+                let wide = |(src, len): (*const u16, usize), dst: &mut Lines| {
+                    let dst = dst.room(len);
                     // SAFETY: both have room; blocks are whole lanes.
-                    unsafe { widen(self.call.isa, src.as_ptr(), src.len(), dst.as_mut_ptr()) };
+                    unsafe { widen(self.call.isa, src, len, dst.as_mut_ptr()) };
                     Source::alone(dst.as_ptr())
                 };
                 Stored::Full {
-                    keys_t: wide(cache.keys(step.block, kv_head), scratch.keys_t),
-                    values: wide(cache.values(step.block, kv_head), scratch.values),
+                    keys_t: wide(cache.keys_at(step.block, kv_head), scratch.keys_t),
+                    values: wide(cache.values_at(step.block, kv_head), scratch.values),
                 }
             }
         };
@@ -210,13 +240,13 @@ fn sources<T: Number>(
     after: u32,
     kv_head: usize,
 ) -> (Source<T>, Source<T>) {
-    let source = |at: &[T], next: &[T]| Source {
-        at: at.as_ptr(),
-        next: next.as_ptr() as isize - at.as_ptr() as isize,
+    let source = |(at, _): (*const T, usize), (next, _): (*const T, usize)| Source {
+        at,
+        next: next as isize - at as isize,
     };
     (
-        source(cache.keys(block, kv_head), cache.keys(after, kv_head)),
-        source(cache.values(block, kv_head), cache.values(after, kv_head)),
+        source(cache.keys_at(block, kv_head), cache.keys_at(after, kv_head)),
+        source(cache.values_at(block, kv_head), cache.values_at(after, kv_head)),
     )
 }
 
@@ -255,6 +285,13 @@ impl Walk for HeadRows<'_> {
             }
             for i in 0..steps.len() {
                 let (b, block, at, end) = steps[i];
+                if let Some(fresh) = &self.fresh {
+                    let CachedRow { row, n_keys, .. } = rows[at / group];
+                    if (n_keys - 1) / BLOCK_TOKENS == b {
+                        // SAFETY: the block exists, and is read here only; this list alone has the head.
+                        unsafe { fresh.write(block, row, n_keys, kv_head) };
+                    }
+                }
                 let after = steps.get(i + 1).map_or(block, |step| step.1);
                 let (first_key, n_queries) = (b * BLOCK_TOKENS, end - at);
                 let step = Step { block, after, first_key, n_queries };
@@ -309,9 +346,9 @@ fn check(heads: &Heads, cache: &PagedKv, segments: &[CachedSegment], q: &[f32], 
     assert_eq!(out.len(), n * heads.n_heads * heads.v_dim, "out [N, H, V], N = {n}");
     let mut taken = vec![false; n];
     for segment in segments {
-        let CachedSegment { blocks, past, rows } = segment;
+        let CachedSegment { blocks, rows, .. } = segment;
         assert!(rows.start <= rows.end && rows.end <= n, "{segment:?} of {n} rows");
-        let n_used = (past + rows.len()).div_ceil(BLOCK_TOKENS);
+        let n_used = segment.n_blocks_used();
         assert!(blocks.len() >= n_used, "{segment:?} needs {n_used} blocks");
         for &block in &blocks[..n_used] {
             assert!((block as usize) < cache.n_blocks(), "{segment:?}: block {block} is missing");

@@ -11,6 +11,9 @@ use super::lanes::{Ymm2, Zmm};
 use super::tile::per_isa;
 use crate::cpu::Isa;
 
+/// Rows up to which blocks in f32 are read faster than caches bring them.
+const FEW_ROWS: usize = 2;
+
 /// Sixteen-element steps of the memory behind a matrix: what is read now, and how far on lies what
 /// will be read after it (0: nothing is known).
 #[derive(Clone, Copy)]
@@ -26,15 +29,16 @@ impl<E: Element> Source<E> {
         Source { at, next: 0 }
     }
 
-    /// `C` groups of sixteen from element `at` on.
+    /// `C` groups of sixteen from element `at` on, for `R` rows. Few rows do little with what they read:
+    /// then the next block is fetched meanwhile.
     #[inline(always)]
-    unsafe fn load<V: Lanes, const C: usize>(&self, at: usize) -> [V; C] {
+    unsafe fn load<V: Lanes, const R: usize, const C: usize>(&self, at: usize) -> [V; C] {
         let mut lanes = [V::splat(0.0); C];
         for c in 0..C {
             // SAFETY: the caller's promise.
             lanes[c] = unsafe { E::load(self.at.add(at + c * 16)) };
             // A cache line holds two groups of half-precision numbers.
-            if E::FETCH_AHEAD && c % 2 == 0 {
+            if (E::FETCH_AHEAD && c % 2 == 0) || (E::IS_F32 && R <= FEW_ROWS) {
                 fetch(self.at.wrapping_add(at + c * 16).wrapping_byte_offset(self.next));
             }
         }
@@ -107,7 +111,7 @@ unsafe fn dot_cols<V: Lanes, E: Element, const R: usize, const C: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         for d in 0..n {
-            let col: [V; C] = cols.load(d * BLOCK_TOKENS + at);
+            let col: [V; C] = cols.load::<V, R, C>(d * BLOCK_TOKENS + at);
             for r in 0..R {
                 let x = V::splat(*rows[r].add(d));
                 for c in 0..C {
@@ -181,7 +185,7 @@ unsafe fn sum_cols<V: Lanes, E: Element, const R: usize, const C: usize>(
             }
         }
         for t in 0..shared {
-            let row: [V; C] = x.load(t * x_stride + at);
+            let row: [V; C] = x.load::<V, R, C>(t * x_stride + at);
             for r in 0..R {
                 let w = V::splat(*terms.weights.add(r * terms.row_stride + t * terms.stride));
                 for c in 0..C {
@@ -194,7 +198,7 @@ unsafe fn sum_cols<V: Lanes, E: Element, const R: usize, const C: usize>(
             for r in 0..R {
                 if t < counts[r] {
                     let w = V::splat(*terms.weights.add(r * terms.row_stride + t * terms.stride));
-                    let row: [V; C] = x.load(t * x_stride + at);
+                    let row: [V; C] = x.load::<V, R, C>(t * x_stride + at);
                     for c in 0..C {
                         sum[r][c] = w.mul_add(row[c], sum[r][c]);
                     }

@@ -4,6 +4,7 @@
 //! fuse multiply-adds and reduce the sixteen lanes in the same order; plain Rust does not fuse.
 
 use crate::convert::f16_to_f32;
+use crate::memory::advise_large_pages;
 
 /// Sixteen f32. Loads and stores need no alignment.
 pub(super) trait Lanes: Copy {
@@ -455,6 +456,9 @@ mod x86 {
     }
 }
 
+/// Buffers of this size ask for large pages.
+const LARGE_BYTES: usize = 4 << 20;
+
 /// One cache line.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
@@ -480,7 +484,12 @@ impl Lines {
     /// Makes room for `n` bytes at least; what was held is kept, what is new is zero.
     pub(super) fn room_bytes(&mut self, n: usize) {
         if self.0.len() * 64 < n {
-            self.0.resize(n.div_ceil(64), Line([0; 64]));
+            let (n_lines, had_room) = (n.div_ceil(64), self.0.capacity());
+            self.0.reserve(n_lines - self.0.len());
+            if self.0.capacity() > had_room {
+                self.want_large_pages();
+            }
+            self.0.resize(n_lines, Line([0; 64]));
         }
     }
 
@@ -488,6 +497,25 @@ impl Lines {
     /// memory is taken as it is grown into. Where there is none, growing copies.
     pub(super) fn expect_bytes(&mut self, n: usize) {
         let _ = self.0.try_reserve_exact(n.div_ceil(64).saturating_sub(self.0.len()));
+        self.want_large_pages();
+    }
+
+    /// Caches are read from end to end at every step, and would wait for the tables of small pages.
+    fn want_large_pages(&mut self) {
+        let n_bytes = 64 * self.0.capacity();
+        if n_bytes >= LARGE_BYTES {
+            advise_large_pages(self.0.as_mut_ptr().cast(), n_bytes);
+        }
+    }
+
+    /// Where it starts.
+    pub(super) fn start<T: Number>(&self) -> *const T {
+        self.0.as_ptr().cast()
+    }
+
+    /// Where it starts, to be written.
+    pub(super) fn start_mut(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
     }
 
     /// All that the buffer holds.

@@ -18,6 +18,7 @@ mod cached;
 mod chunked;
 mod dots;
 mod forward;
+mod fresh;
 mod grad_tile;
 mod lanes;
 mod latent;
@@ -35,6 +36,7 @@ pub use backward::backward;
 pub use cached::{CachedSegment, forward_cached};
 pub use chunked::forward_chunked;
 pub use forward::forward;
+pub use fresh::{NewTokens, forward_new};
 pub use paged::{CacheType, PagedKv};
 
 use std::ops::Range;

@@ -277,11 +277,44 @@ impl PagedKv {
         &self.keys.as_slice()[(block as usize * self.n_kv_heads + head) * len..][..len]
     }
 
-    /// Values of one head in a block, [BLOCK_TOKENS, V in whole lanes].
-    pub(super) fn values<T: Number>(&self, block: u32, head: usize) -> &[T] {
+    /// As [`PagedKv::keys`], start and length: other blocks may be written meanwhile ([`TokenWriter`]).
+    pub(super) fn keys_at<T: Number>(&self, block: u32, head: usize) -> (*const T, usize) {
+        self.part_at(&self.keys, self.key_block() / self.n_kv_heads, block, head)
+    }
+
+    /// Start and length of the values of one head in a block, [BLOCK_TOKENS, V in whole lanes].
+    pub(super) fn values_at<T: Number>(&self, block: u32, head: usize) -> (*const T, usize) {
+        self.part_at(&self.values, pad(self.v_dim) * BLOCK_TOKENS, block, head)
+    }
+
+    fn part_at<T: Number>(
+        &self,
+        lines: &Lines,
+        len: usize,
+        block: u32,
+        head: usize,
+    ) -> (*const T, usize) {
         debug_assert_eq!(size_of::<T>(), self.cache_type.n_bytes());
-        let len = pad(self.v_dim) * BLOCK_TOKENS;
-        &self.values.as_slice()[(block as usize * self.n_kv_heads + head) * len..][..len]
+        assert!(head < self.n_kv_heads, "head {head} of {}", self.n_kv_heads);
+        let at = (self.existing(block) * self.n_kv_heads + head) * len;
+        // SAFETY: the block exists and has the head.
+        (unsafe { lines.start::<T>().add(at) }, len)
+    }
+
+    /// Lets several threads write tokens.
+    ///
+    /// Panics if the cache is latent.
+    pub(super) fn writer(&mut self) -> TokenWriter {
+        assert!(!self.latent, "latent rows are written as they are");
+        TokenWriter {
+            keys: self.keys.start_mut(),
+            values: self.values.start_mut(),
+            n_blocks: self.n_blocks,
+            n_kv_heads: self.n_kv_heads,
+            qk_dim: self.qk_dim,
+            v_dim: self.v_dim,
+            cache_type: self.cache_type,
+        }
     }
 
     fn existing(&self, block: u32) -> usize {
@@ -306,6 +339,95 @@ impl PagedKv {
     /// Numbers in the values of one block.
     fn value_block(&self) -> usize {
         if self.latent { 0 } else { self.n_kv_heads * pad(self.v_dim) * BLOCK_TOKENS }
+    }
+}
+
+/// Writes tokens of a cache that lives on meanwhile, each head on its own.
+pub(super) struct TokenWriter {
+    keys: *mut u8,
+    values: *mut u8,
+    n_blocks: usize,
+    n_kv_heads: usize,
+    qk_dim: usize,
+    v_dim: usize,
+    cache_type: CacheType,
+}
+
+// SAFETY: who writes promises that nobody else has to do with the place.
+unsafe impl Send for TokenWriter {}
+// SAFETY: as above.
+unsafe impl Sync for TokenWriter {}
+
+impl TokenWriter {
+    /// K, D and V.
+    pub(super) fn dims(&self) -> (usize, usize, usize) {
+        (self.n_kv_heads, self.qk_dim, self.v_dim)
+    }
+
+    /// Writes one head of a token: `k` [D], `v` [V].
+    ///
+    /// # Safety
+    /// The cache is alive, and nobody else has to do with this token of the head.
+    pub(super) unsafe fn write(&self, block: u32, slot: usize, head: usize, k: &[f32], v: &[f32]) {
+        assert_eq!(k.len(), self.qk_dim, "a key");
+        let at = self.lane(block, slot, head) * self.qk_dim * BLOCK_TOKENS + slot;
+        // SAFETY: inside the block; the rest is the caller's promise.
+        unsafe {
+            match self.cache_type {
+                CacheType::F32 => {
+                    let to = self.keys.cast::<f32>().add(at);
+                    for (i, x) in k.iter().enumerate() {
+                        *to.add(i * BLOCK_TOKENS) = *x;
+                    }
+                }
+                CacheType::F16 => {
+                    let to = self.keys.cast::<u16>().add(at);
+                    for (i, x) in k.iter().enumerate() {
+                        *to.add(i * BLOCK_TOKENS) = f32_to_f16(*x);
+                    }
+                }
+            }
+            self.write_value(block, slot, head, v);
+        }
+    }
+
+    /// Writes the value only.
+    ///
+    /// # Safety
+    /// As [`TokenWriter::write`].
+    pub(super) unsafe fn write_value(&self, block: u32, slot: usize, head: usize, v: &[f32]) {
+        assert_eq!(v.len(), self.v_dim, "a value");
+        let at = (self.lane(block, slot, head) * BLOCK_TOKENS + slot) * pad(self.v_dim);
+        // SAFETY: inside the block; the rest is the caller's promise.
+        unsafe {
+            match self.cache_type {
+                CacheType::F32 => {
+                    self.values.cast::<f32>().add(at).copy_from_nonoverlapping(v.as_ptr(), v.len());
+                }
+                CacheType::F16 => {
+                    let to = self.values.cast::<u16>().add(at);
+                    for (i, x) in v.iter().enumerate() {
+                        *to.add(i) = f32_to_f16(*x);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keys of one head of a block of an f32 cache, [D, BLOCK_TOKENS].
+    pub(super) fn keys_f32(&self, block: u32, head: usize) -> *mut f32 {
+        assert_eq!(self.cache_type, CacheType::F32);
+        // SAFETY: inside the keys.
+        unsafe {
+            self.keys.cast::<f32>().add(self.lane(block, 0, head) * self.qk_dim * BLOCK_TOKENS)
+        }
+    }
+
+    /// Number of a head of a block among all.
+    fn lane(&self, block: u32, slot: usize, head: usize) -> usize {
+        assert!((block as usize) < self.n_blocks, "block {block} of {}", self.n_blocks);
+        assert!(slot < BLOCK_TOKENS && head < self.n_kv_heads, "slot {slot}, head {head}");
+        block as usize * self.n_kv_heads + head
     }
 }
 

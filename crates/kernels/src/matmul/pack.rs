@@ -5,6 +5,7 @@ use super::avx512;
 use super::{COLUMN_STRIDE, GROUP_ROWS, Left, Lhs, PANEL, ROW_STRIDE};
 use crate::cpu::cpu;
 use crate::lanes::per_isa;
+use crate::memory::Block;
 use crate::threads::{Shards, run, run_chunks};
 use std::ops::Range;
 
@@ -55,9 +56,6 @@ impl Format {
     }
 }
 
-/// f32 of a cache line.
-const LINE: usize = 16;
-
 /// A row of zeros among those that [`Packed::pack_listed`] takes.
 pub const NO_ROW: u32 = u32::MAX;
 
@@ -69,16 +67,14 @@ pub struct Packed {
     pub n: usize,
     /// Storage of the elements.
     pub format: Format,
-    /// The panels, from `start` on.
-    data: Vec<f32>,
-    /// First element on a cache line: a load of a panel row never straddles two.
-    start: usize,
+    /// The panels, from a cache line on: a load of a panel row never straddles two.
+    data: Block,
 }
 
 impl Packed {
     /// An empty buffer that `pack_*` fills; its memory is reused from call to call.
     pub fn new() -> Self {
-        Packed { k: 0, n: 0, format: Format::F32, data: Vec::new(), start: 0 }
+        Packed { k: 0, n: 0, format: Format::F32, data: Block::empty() }
     }
 
     /// Packs the row-major matrix `b [k, n]`.
@@ -155,11 +151,11 @@ impl Packed {
     fn room(&mut self, k: usize, n: usize, format: Format) -> &mut [f32] {
         (self.k, self.n, self.format) = (k, n, format);
         let len = n.div_ceil(PANEL) * rows_of(k, format) * PANEL;
-        if self.data.len() < len + LINE - 1 {
-            self.data.resize(len + LINE - 1, 0.0);
+        if self.data.len() < len {
+            self.data = Block::empty(); // given back first
+            self.data = Block::zeros(len);
         }
-        self.start = self.data.as_ptr().align_offset(4 * LINE).min(LINE - 1);
-        &mut self.data[self.start..self.start + len]
+        &mut self.data[..len]
     }
 
     /// Elements `k0 .. k0 + k` of panel `panel`.
@@ -172,7 +168,7 @@ impl Packed {
             }
             _ => (k0, k0 + k),
         };
-        let start = self.start + panel * rows * PANEL;
+        let start = panel * rows * PANEL;
         &self.data[start + from * PANEL..start + to * PANEL]
     }
 }

@@ -2,7 +2,8 @@
 
 use super::pack::{self, Packed};
 use super::{
-    Block, K_BLOCK, Left, Lhs, M_BLOCK, PANEL, SCRATCH, SCRATCH_LEN, Write, matmul, run_block,
+    Block, GROUP_ROWS, K_BLOCK, Left, Lhs, M_BLOCK, PANEL, SCRATCH, SCRATCH_LEN, Write, matmul,
+    run_block,
 };
 use crate::threads::{Shards, n_threads, run};
 
@@ -66,9 +67,23 @@ pub(crate) unsafe fn multiply_rows(left: &LeftRows, targets: &[Target], write: W
     });
 }
 
+/// Elements of right operands that each thread may read for itself: 256 KiB.
+const SMALL_ELEMENTS: usize = 1 << 16;
+
 /// Whether blocks of rows alone keep all threads busy.
 fn enough_blocks(n: usize) -> bool {
     n_threads() == 1 || n.div_ceil(M_BLOCK) >= 4 * n_threads()
+}
+
+/// Rows of a task that takes a block of rows through all right operands, `n_elements` in all; none if
+/// threads share a right operand by columns instead. Few rows are cut into small blocks if every thread
+/// can hold the operands in its second-level cache.
+fn block_rows(n: usize, n_elements: usize) -> Option<usize> {
+    if enough_blocks(n) {
+        return Some(M_BLOCK);
+    }
+    let step = n.div_ceil(2 * n_threads()).clamp(GROUP_ROWS, M_BLOCK);
+    (n_elements <= SMALL_ELEMENTS && n.div_ceil(step) >= n_threads()).then_some(step)
 }
 
 /// `outs[i] = x · rhs[i]` for several right operands of one format: x [n, k], rhs[i] [k, n_i], outs[i] [n, n_i].
@@ -77,12 +92,12 @@ fn enough_blocks(n: usize) -> bool {
 pub fn multiply_shared(x: &[f32], n: usize, rhs: &[&Packed], outs: &mut [&mut [f32]]) {
     assert_eq!(rhs.len(), outs.len(), "one output per right operand");
     let width = rhs[0].k;
-    if rhs.len() == 1 || !enough_blocks(n) {
+    let Some(step) = block_rows(n, rhs.iter().map(|rhs| rhs.k * rhs.n).sum()) else {
         for (rhs, out) in rhs.iter().zip(outs) {
             matmul(Lhs::rows(x, width), n, rhs, out, Write::Set);
         }
         return;
-    }
+    };
     assert!(x.len() >= n * width, "{n} rows of {width}");
     let outs: Vec<Shards<f32>> = rhs
         .iter()
@@ -92,8 +107,8 @@ pub fn multiply_shared(x: &[f32], n: usize, rhs: &[&Packed], outs: &mut [&mut [f
             Shards::new(out)
         })
         .collect();
-    run(n.div_ceil(M_BLOCK), |block| {
-        let rows = block * M_BLOCK..((block + 1) * M_BLOCK).min(n);
+    run(n.div_ceil(step), |block| {
+        let rows = block * step..((block + 1) * step).min(n);
         let data = &x[rows.start * width..rows.end * width];
         let left = LeftRows { data, width, listed: None, n_rows: rows.len(), rounded: false };
         let mut targets = Vec::with_capacity(rhs.len());

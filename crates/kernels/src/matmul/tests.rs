@@ -202,9 +202,10 @@ fn speed() {
 
 #[test]
 fn one_loop_over_rows_gives_the_bits_of_separate_products() {
-    let (n, k) = (1000, 40);
-    let x = noise(n * k, 1);
-    for format in [Format::F32, Format::RoundedF32] {
+    let k = 40;
+    let cases = [1000, 64, 57].map(|n| [(n, Format::F32), (n, Format::RoundedF32)]);
+    for (n, format) in cases.into_iter().flatten() {
+        let x = noise(n * k, 1);
         let weights: Vec<Packed> = [(5, 33), (6, 64)]
             .map(|(seed, m)| {
                 let mut packed = Packed::new();

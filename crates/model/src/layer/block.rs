@@ -37,6 +37,17 @@ impl Block {
 
     /// h [N, D]; result [N, D].
     pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, layer_idx: usize, h: Tensor) -> Tensor {
+        self.forward_at(pass, layer_idx, h, None)
+    }
+
+    /// [`Block::forward`] of all rows, or of `wanted` ones: the others leave their keys and values only.
+    pub(crate) fn forward_at<'w>(
+        &self,
+        pass: &Pass<'_, 'w>,
+        layer_idx: usize,
+        h: Tensor,
+        wanted: Option<&[usize]>,
+    ) -> Tensor {
         let (tape, eps) = (pass.tape, pass.config.rms_norm_eps as f32);
         if let Some(residency) = pass.residency {
             residency.enter_layer(layer_idx);
@@ -46,7 +57,10 @@ impl Block {
             AttentionKind::Gqa(gqa) => gqa.forward(pass, layer_idx, &x),
             AttentionKind::Mla(mla) => mla.forward(pass, layer_idx, &x),
         };
-        let h = op::add(tape, h, attended);
+        let mut h = op::add(tape, h, attended);
+        if let Some(wanted) = wanted {
+            h = op::pick_rows(&h, wanted);
+        }
         let x = op::rms_norm(tape, &h, &pass.weights[self.post_attention_layernorm], eps);
         let fed = match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(pass, &x),

@@ -5,7 +5,7 @@
 //! Letters: H heads, r `kv_lora_rank`, Dn `qk_nope_head_dim`, Dr `qk_rope_head_dim`, Dv `v_head_dim`.
 
 use super::Pass;
-use super::attention::{attend, store};
+use super::attention::{attend, store_latents};
 use crate::cache::{CacheForm, Prefill};
 use crate::config::Config;
 use crate::rows::{RowKind, Rows};
@@ -108,7 +108,7 @@ impl Mla {
             unreachable!("called for cached rows only");
         };
         let key = op::concat_columns(pass.tape, latent, k_rope); // [N, r + Dr]
-        store(pass, layer_idx, key.data(), &[]);
+        store_latents(pass, layer_idx, key.data());
         let expands = cache.borrow().spec().prefill == Prefill::Expanded;
         let is_prompt = |kind: RowKind| expands && kind == RowKind::Prompt;
         let segments = rows.segments.iter().zip(&rows.kinds);

@@ -55,6 +55,32 @@ fn a_prefill_over_imported_blocks_has_the_bits_of_the_original() {
 }
 
 #[test]
+fn rows_that_are_wanted_have_the_bits_of_all_rows() {
+    let tokens = tokens(100);
+    for form in [CacheForm::Latent, CacheForm::Expanded] {
+        let (model, spec) = model(form);
+        let caches = [0, 1].map(|_| RefCell::new(KvCache::new(spec)));
+        caches.iter().for_each(|cache| cache.borrow_mut().grow(3));
+        let mut rows = CachedRows::default();
+        rows.push(&[2, 0], 0, &tokens[..70]);
+        rows.push(&[1], 0, &tokens[70..]);
+        let all = model.hidden_cached(&rows, &caches[0]);
+        let wanted = [69, 3, 99];
+        let some = model.hidden_cached_at(&rows, &caches[1], &wanted);
+        for (at, row) in wanted.into_iter().enumerate() {
+            let of = |x: &[f32], row: usize| x[row * all.width()..][..all.width()].to_vec();
+            assert_eq!(of(some.data(), at), of(all.data(), row), "{form:?}, row {row}");
+        }
+        let next = caches.each_ref().map(|cache| {
+            let mut rows = CachedRows::default();
+            rows.push(&[2, 0], 70, &[5]);
+            model.hidden_cached(&rows, cache).data().to_vec()
+        });
+        assert_eq!(next[0], next[1], "{form:?}: all rows left their keys");
+    }
+}
+
+#[test]
 fn bytes_of_another_length_are_refused() {
     let mut cache = KvCache::new(model(CacheForm::Latent).1);
     cache.grow(1);
