@@ -10,6 +10,8 @@ mod samples;
 mod sft;
 mod tokenizer;
 
+pub(crate) use evaluate::template_of;
+
 use crate::error::Error;
 use crate::learner::{Learner, open_model, precision_of, save_model};
 use crate::logs::Logs;
