@@ -46,7 +46,6 @@ IK_ALL = {
     "-fa": ["--flash", "1", "--repack", "0"],
 }
 ROWS = ["decode", "prefill", "moe", "fp8", "mtp", "batch", "streams", "train", "rollouts", "tokenizer", "start"]
-QUESTIONS = [f"What is {a} + {b}?" for a, b in [(348, 275), (17, 86), (902, 45), (5, 5), (631, 208), (44, 79)]]
 
 
 class Table:
@@ -197,25 +196,21 @@ class Bench:
                            {"Fathom BF16": bf16["tokens_per_s_rounds"]}, row["share_of_read_limit"], "1.7×, 80 %")
 
     def mtp(self):
-        model = self.args.trained
-        if not model or not Path(model).exists():
-            print("note: no trained model with an MTP module (--trained): mtp is left out", file=sys.stderr)
+        run = self.args.trained
+        if not run or not Path(run).exists():
+            print("note: no trained run with an MTP module (--trained): mtp is left out", file=sys.stderr)
             return
-        with_it, without, same = [], [], 0
-        for question in QUESTIONS * (1 if self.args.quick else 2):
-            told = {}
-            for draft in ["mtp", "off"]:
-                told[draft] = run_json([self.args.fathom, "run", model, question, "--temperature", "0", "--json",
-                                        "--draft", draft, "--threads", self.args.threads])
-            if not all(told.values()):
-                return
-            rates = [told[draft]["timing"].get("tokens_per_s") for draft in ["mtp", "off"]]
-            if all(rates):
-                with_it.append(rates[0])
-                without.append(rates[1])
-            same += told["mtp"]["text"] == told["off"]["text"]
-        self.table.add("decode with MTP drafts", f"{Path(model).name}, greedy, {same} of {len(with_it)} texts the same",
-                       "tokens/s", with_it, {"Fathom without": without}, None, "1.3×, same text")
+        questions, rounds = 50 if self.args.quick else 100, max(2, self.args.rounds)
+        for model in self.args.trained_models.split(","):
+            # Held-out questions in one process, with drafts and without in turns, every answer compared.
+            told = run_json([*self.fathom, "drafts", run, "--model", model, "--questions", questions, "--rounds", rounds,
+                             "--threads", self.args.threads, "--json"])
+            if not told:
+                continue
+            case = (f"{Path(run).name}, `{model}`, {told['questions']} questions, greedy, "
+                    f"{told['same_answers']} of {told['answers']} answers the same")
+            self.table.add("decode with MTP drafts", case, "tokens/s", told["tokens_per_s_rounds"],
+                           {"Fathom without": told["tokens_per_s_without_rounds"]}, None, "1.3×, same text")
 
     def batches(self, jobs, rounds, work, goal, figure, unit, label="Distill-Qwen-1.5B Q4_K_M"):
         file, lite = FILES[label]
@@ -384,6 +379,7 @@ def main():
     parser.add_argument("--ours", default="", metavar="WORDS", help="more words for `fathom bench`")
     parser.add_argument("--state", metavar="DIR", help="keep the others' filled caches here between runs")
     parser.add_argument("--trained", metavar="RUN", help="a trained run with an MTP module, such as runs/r1-tiny")
+    parser.add_argument("--trained-models", default="base,r1", help="stages of that run [default: %(default)s]")
     parser.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json of DeepSeek")
     parser.add_argument("--text", metavar="FILE", help="text for the tokenizers")
     parser.add_argument("--out", type=Path, help="write the table here, and all figures beside it as .json")

@@ -135,8 +135,25 @@ impl Model {
             assert!(cache.borrow().spec().n_mtp_layers > 0, "the cache has no layer for MTP");
         }
         let pass = self.pass(tape, rows, balance);
-        let hidden = mtp.forward(&pass, self.embed, self.layers.len(), hidden, next_tokens);
+        let embedded = op::embedding(tape, &self.weights[self.embed], next_tokens);
+        let hidden = mtp.forward(&pass, self.layers.len(), &embedded, hidden);
         Some(Forward { hidden, loads: pass.loads.into_inner() })
+    }
+
+    /// [`Model::forward_mtp`] over packed rows, recorded for the module's own weights alone: neither
+    /// the embedding nor `hidden` gets a gradient. Of `rows` only positions and segments count.
+    pub fn forward_mtp_alone<'w>(
+        &'w self,
+        tape: &Tape<'w>,
+        rows: &'w PackedRows,
+        hidden: &Tensor,
+        next_tokens: &[u32],
+    ) -> Option<Tensor> {
+        let mtp = self.mtp.first()?;
+        let pass = self.pass(tape, Rows::Packed(rows), None);
+        let aside = Tape::forgetting();
+        let embedded = op::embedding(&aside, &self.weights[self.embed], next_tokens);
+        Some(mtp.forward(&pass, self.layers.len(), &embedded, &hidden.detached()))
     }
 
     /// Hidden states after the final norm, [N, D]; of `wanted` rows only, if it says which.

@@ -68,6 +68,11 @@ impl Tensor {
         self
     }
 
+    /// The same elements outside the tape: what is made of them sends no gradient back.
+    pub fn detached(&self) -> Tensor {
+        Tensor { node: NO_NODE, ..self.clone() }
+    }
+
     /// The memory for writing: this tensor's own if nobody else holds it, else a copy.
     pub(crate) fn into_buffer(self) -> Buffer {
         self.into_own_buffer().unwrap_or_else(|shared| (*shared.data).clone())

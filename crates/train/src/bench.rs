@@ -1,12 +1,14 @@
 //! How fast a training step is: real steps on random tokens, beside what the machine can do at most.
-//! Beside it, how fast a rollout is.
+//! Beside it, how fast a rollout is, and what drafts bring.
 //!
 //! A step is everything a training loop does with a batch: packing the changed weights, forward pass,
 //! cross-entropy of every position, backward pass, clipping by the global norm, AdamW. Only the data
 //! are random: the work does not depend on them.
 
+mod drafts;
 mod rollout;
 
+pub use drafts::{DraftRates, DraftWork, draft_rates};
 pub use rollout::{RolloutWork, rollout_rate};
 
 use fathom_kernels::adamw::{AdamW, Moments, Tensor, clip_factor, global_norm};

@@ -1,6 +1,7 @@
 //! A model that learns: passes add to its gradients, an update spends them.
 
 use crate::error::Error;
+use crate::mtp_follower::Follower;
 use crate::optim::Optimizer;
 use crate::recipe::{Optimizer as OptimizerSettings, Precision as PrecisionSetting};
 use fathom_data::pack::TokenBatch;
@@ -9,7 +10,7 @@ use fathom_kernels::balance;
 use fathom_model::config::TorchDtype;
 use fathom_model::{Model, PackedRows, Precision, Rows};
 use fathom_tensor::op::{self, Balance, LogProbs};
-use fathom_tensor::{Gradients, Tape};
+use fathom_tensor::{Gradients, Tape, Tensor};
 use std::ops::Range;
 use std::path::Path;
 
@@ -34,10 +35,12 @@ pub struct Extras<'a> {
 }
 
 /// Result of a pass.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PassResult {
     /// Log-probability of every scored token.
     pub log_probs: Vec<f32>,
+    /// Hidden states after the final norm, [N, D], outside the tape.
+    pub hidden: Tensor,
     /// Sum of the negative log-probabilities of the tokens after next, where scored.
     pub mtp_loss_sum: f64,
     /// Tokens after next that were scored.
@@ -85,13 +88,14 @@ impl Learner {
         let Learner { model, gradients, .. } = self;
         let (next, after_next) = mtp_targets(rows, scored);
         let tape = Tape::recording();
-        let mut result = PassResult::default();
-        let mut loads;
+        let (mut result, mut loads);
         {
             let balance = extras.balance.map(|(alpha, sequences)| Balance { alpha, sequences });
             let forward = model.forward(&tape, Rows::Packed(rows), balance);
-            result.log_probs =
+            let log_probs =
                 op::linear_log_probs(&tape, &forward.hidden, model.head(), scored, dloss);
+            let hidden = forward.hidden.detached();
+            result = PassResult { log_probs, hidden, mtp_loss_sum: 0.0, n_mtp: 0 };
             loads = forward.loads;
             if extras.mtp_weight > 0.0
                 && let Some(mtp) =
@@ -119,6 +123,17 @@ impl Learner {
         tape.backward(gradients);
         self.add_loads(loads);
         result
+    }
+
+    /// Lets the MTP module learn from the rows of a pass, what they scored and the hidden states they
+    /// had. Gradients and other weights stay what they are.
+    pub fn lead(
+        &mut self,
+        follower: &mut Follower,
+        pass: (&PackedRows, &LogProbs, &Tensor),
+        learning_rate: f64,
+    ) {
+        follower.learn(&mut self.model, self.precision, pass, learning_rate);
     }
 
     /// Forward only: log-probabilities of the scored tokens.

@@ -13,6 +13,7 @@ pub mod json_lines;
 pub mod learner;
 pub mod logs;
 pub mod metrics;
+pub mod mtp_follower;
 pub mod objective;
 pub mod optim;
 pub mod progress;

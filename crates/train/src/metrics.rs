@@ -16,6 +16,9 @@ pub mod name {
     pub const LOSS: &str = "loss";
     /// Loss of the multi-token-prediction module, in nats per token.
     pub const MTP_LOSS: &str = "mtp_loss";
+    /// How often the module's likeliest token is the model's: one token ahead, and further.
+    pub const MTP_ACCURACY: [&str; crate::recipe::MOST_MTP_TOKENS] =
+        ["mtp_accuracy", "mtp_accuracy_2", "mtp_accuracy_3", "mtp_accuracy_4"];
     /// Loss on held-out text, in nats per token.
     pub const HELD_OUT_LOSS: &str = "held_out_loss";
     /// Held-out loss in bits per byte of text.

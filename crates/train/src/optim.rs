@@ -32,7 +32,13 @@ pub struct Optimizer {
 impl Optimizer {
     /// A fresh optimizer for `model`.
     pub fn new(model: &Model, settings: &Settings) -> Self {
-        let sizes: Vec<usize> = model.weights().iter().map(|w| w.n_elements()).collect();
+        let sizes = model.weights().iter().map(|w| w.n_elements()).collect();
+        Optimizer::of_sizes(model, sizes, settings)
+    }
+
+    /// As [`Optimizer::new`], for some weights: `sizes` has the elements of each, 0 for one that is not
+    /// to be learnt. The gradients must have slots of the same sizes.
+    pub(crate) fn of_sizes(model: &Model, sizes: Vec<usize>, settings: &Settings) -> Self {
         let total: usize = sizes.iter().sum();
         Optimizer {
             settings: settings.clone(),
@@ -60,7 +66,8 @@ impl Optimizer {
         learning_rate: f64,
     ) -> f64 {
         self.updates += 1;
-        // A weight that took no part (the MTP module outside pre-training) stays as it is: no decay.
+        // A weight that took no part (the MTP module outside pre-training, all others where the
+        // module follows) stays as it is: no decay.
         let used: Vec<bool> =
             (0..self.sizes.len()).map(|slot| gradients.is_written(slot)).collect();
         let all = gradients.all();

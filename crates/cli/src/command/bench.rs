@@ -2,6 +2,7 @@
 
 mod batch;
 mod decode;
+mod drafts;
 mod kernels;
 mod prefill;
 mod rate;
@@ -44,6 +45,8 @@ enum What {
     Decode(decode::Args),
     /// Many sequences that advance together
     Batch(batch::Args),
+    /// What drafts bring on the held-out questions of a trained run
+    Drafts(drafts::Args),
     /// Products with weights of every format, and attention
     Kernels(kernels::Args),
     /// Text to token ids, on one thread
@@ -89,6 +92,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         What::Prefill(args) => prefill::run(args),
         What::Decode(args) => decode::run(args),
         What::Batch(args) => batch::run(args),
+        What::Drafts(args) => drafts::run(args),
         What::Kernels(args) => kernels::run(args),
         What::Tokenizer(args) => tokenizer::run(args),
         What::Start(args) => start::run(args),

@@ -12,7 +12,7 @@ pub(crate) struct Drafts {
     #[arg(long, value_name = "WHO", default_value = "auto")]
     draft: Who,
 
-    /// Most tokens guessed at a time; fewer while that is faster [default: 2 with mtp, 8 with lookup]
+    /// Most tokens guessed at a time; fewer while that is faster [default: 3 with mtp, 8 with lookup]
     #[arg(long, value_name = "N", value_parser = n_tokens)]
     draft_tokens: Option<usize>,
 }
@@ -55,6 +55,23 @@ impl Drafts {
             Who::Auto => Who::Lookup,
             who => who,
         };
+        self.by(who)
+    }
+
+    /// What it means where the module's presence is found out later.
+    ///
+    /// Errors: a number of tokens nobody guesses.
+    pub(crate) fn typed(&self) -> Result<Drafting, Failure> {
+        match (self.draft, self.draft_tokens) {
+            (Who::Auto, None) => Ok(Drafting::Auto),
+            (Who::Auto, Some(_)) => Err(Failure::Usage(
+                "`--draft-tokens` needs `--draft mtp` or `--draft lookup` here".into(),
+            )),
+            (who, _) => self.by(who),
+        }
+    }
+
+    fn by(&self, who: Who) -> Result<Drafting, Failure> {
         let n_tokens = |n: usize| self.draft_tokens.unwrap_or(n);
         match who {
             Who::Off if self.draft_tokens.is_some() => {

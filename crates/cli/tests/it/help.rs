@@ -28,6 +28,7 @@ fn help_is_the_committed_one() {
         ("bench-prefill", &["bench", "prefill", "--help"]),
         ("bench-decode", &["bench", "decode", "--help"]),
         ("bench-batch", &["bench", "batch", "--help"]),
+        ("bench-drafts", &["bench", "drafts", "--help"]),
         ("bench-kernels", &["bench", "kernels", "--help"]),
         ("bench-tokenizer", &["bench", "tokenizer", "--help"]),
         ("bench-start", &["bench", "start", "--help"]),

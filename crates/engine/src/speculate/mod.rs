@@ -25,9 +25,9 @@ use crate::error::Error;
 use fathom_model::Model;
 use fathom_model::cache::CacheSpec;
 
-/// Tokens guessed at a time by the MTP module unless something else is asked for.
-pub const MTP_TOKENS: usize = 2;
-/// Tokens guessed at a time by lookup unless something else is asked for.
+/// Most tokens guessed at a time by the MTP module unless something else is asked for.
+pub const MTP_TOKENS: usize = 3;
+/// Most tokens guessed at a time by lookup unless something else is asked for.
 pub const LOOKUP_TOKENS: usize = 8;
 /// Most tokens guessed at a time.
 pub const MAX_DRAFT_TOKENS: usize = 16;

@@ -1,15 +1,22 @@
 //! How many tokens to guess next, from what guessing cost and brought lately.
 //!
 //! Kept are the time of a step by its number of guesses, and how often the guess at each place was
-//! right, given that those before it were; both forget. The number with the most expected tokens per
-//! second is taken. Now and then another one is tried, more rarely the longer that changes nothing, so
-//! a text that cannot be guessed costs a few trials and no more. Times differ from run to run, and
-//! with them the guesses; answers do not depend on them.
+//! right, given that those before it were; both forget. A place never guessed at is taken to be as good
+//! as the one before. The number with the most expected tokens per second is taken. Now and then another
+//! one is tried, more rarely the longer that changes nothing, so a text that cannot be guessed costs a
+//! few trials and no more. Times differ from run to run, and with them the guesses; answers do not
+//! depend on them.
+//!
+//! Who guesses again after steps without guesses first reads what came meanwhile. Such a step takes
+//! longer than those after it, so its time does not count, and a trial then has two steps.
 
 /// Weight of the newest observation, once there are as many as its inverse; before, all weigh the same.
 const NEWEST: f64 = 0.125;
-/// How often guesses are taken to be right before any was checked.
+/// The same for a memory that a few wrong guesses in a row, as numbers and names bring them, do not sway.
+const NEWEST_OF_MANY: f64 = 0.03125;
+/// How often guesses are taken to be right before any was checked, and how many checks that weighs.
 const HOPE: f64 = 0.75;
+const HOPE_WEIGHT: u32 = 4;
 /// A step that takes longer than this many times the usual was disturbed.
 const DISTURBED: f64 = 1.5;
 /// Guesses of the first step.
@@ -23,13 +30,26 @@ pub(crate) struct Pace {
     adaptive: bool,
     /// Steps by their number of guesses. Length n + 1.
     steps: Vec<Steps>,
-    /// How often the guess at a place is right if those before are. Length n.
-    right: Vec<f64>,
+    /// The guess at each place, if those before are right. Length n.
+    places: Vec<Place>,
     /// Steps until another number is tried, and between trials.
     left: u32,
     every: u32,
-    /// The number tried last.
+    /// The number tried last, and whether it is tried once more.
     tried: usize,
+    again: bool,
+    /// What was wished last, and whether no guess was wished before that.
+    wished: usize,
+    was_plain: bool,
+}
+
+/// Guesses at one place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    n: u32,
+    /// How often they were right lately, and over a longer time.
+    lately: f64,
+    long: f64,
 }
 
 /// Steps with one number of guesses.
@@ -44,15 +64,32 @@ impl Pace {
     /// At most `n` tokens at a time; always `n` unless `adaptive`.
     pub(crate) fn new(n: usize, adaptive: bool) -> Pace {
         let [every, _] = TRY_EVERY;
-        let steps = vec![Steps::default(); n + 1];
-        Pace { adaptive, steps, right: vec![HOPE; n], left: every, every, tried: 0 }
+        Pace {
+            adaptive,
+            steps: vec![Steps::default(); n + 1],
+            places: vec![Place::default(); n],
+            left: every,
+            every,
+            tried: 0,
+            again: false,
+            wished: 0,
+            was_plain: false,
+        }
     }
 
     /// How many tokens to guess next.
     pub(crate) fn wish(&mut self) -> usize {
-        let most = self.right.len();
+        self.wished = self.choose();
+        self.wished
+    }
+
+    fn choose(&mut self) -> usize {
+        let most = self.places.len();
         if !self.adaptive {
             return most;
+        }
+        if std::mem::take(&mut self.again) {
+            return self.tried;
         }
         // One step with some guesses, and one without to compare it with.
         if let Some(untimed) = [FIRST.min(most), 0].into_iter().find(|k| self.steps[*k].n == 0) {
@@ -68,6 +105,7 @@ impl Pace {
         // Neighbours of the best are tried in turn, and guessing at all where it does not pay.
         let others = [best + 1, best.saturating_sub(1)].map(|k| k.min(most));
         self.tried = if others[0] == self.tried { others[1] } else { others[0] };
+        self.again = self.was_plain && self.tried > 0;
         self.tried
     }
 
@@ -77,14 +115,18 @@ impl Pace {
             return;
         }
         let before = self.best();
-        for (place, right) in self.right.iter_mut().enumerate().take(n_drafted) {
-            if place > n_accepted {
+        let mut hope = HOPE;
+        for (at, place) in self.places.iter_mut().enumerate().take(n_drafted) {
+            if at > n_accepted {
                 break;
             }
-            let was_right = if place < n_accepted { 1.0 } else { 0.0 };
-            *right += NEWEST * (was_right - *right);
+            place.was(at < n_accepted, hope);
+            hope = place.right_or(hope);
         }
-        self.steps[n_drafted].took(seconds);
+        let waited = std::mem::replace(&mut self.was_plain, self.wished == 0);
+        if n_drafted == 0 || !waited {
+            self.steps[n_drafted].took(seconds);
+        }
         if self.best() != before {
             (self.left, self.every) = (TRY_EVERY[0], TRY_EVERY[0]);
         }
@@ -93,10 +135,11 @@ impl Pace {
     /// The number of guesses with the most tokens per second.
     fn best(&self) -> usize {
         let (mut best, mut best_rate) = (0, 0.0);
-        let (mut tokens, mut reached) = (1.0, 1.0);
+        let (mut tokens, mut reached, mut right) = (1.0, 1.0, HOPE);
         for k in 0..self.steps.len() {
             if k > 0 {
-                reached *= self.right[k - 1];
+                right = self.places[k - 1].right_or(right);
+                reached *= right;
                 tokens += reached;
             }
             let rate = tokens / self.expected_seconds(k).max(1e-9);
@@ -127,9 +170,28 @@ impl Pace {
     }
 }
 
+impl Place {
+    /// How often a guess here is right; `hope` before any was checked. The better of both memories:
+    /// what has become right is soon known, and a bad stretch does not end guessing.
+    fn right_or(&self, hope: f64) -> f64 {
+        if self.n > 0 { self.lately.max(self.long) } else { hope }
+    }
+
+    fn was(&mut self, right: bool, hope: f64) {
+        if self.n == 0 {
+            (self.lately, self.long) = (hope, hope);
+        }
+        self.n = self.n.saturating_add(1);
+        let of_all = 1.0 / f64::from(self.n.saturating_add(HOPE_WEIGHT));
+        let was_right = if right { 1.0 } else { 0.0 };
+        self.lately += of_all.max(NEWEST) * (was_right - self.lately);
+        self.long += of_all.max(NEWEST_OF_MANY) * (was_right - self.long);
+    }
+}
+
 impl Steps {
     fn took(&mut self, seconds: f64) {
-        self.n += 1;
+        self.n = self.n.saturating_add(1);
         let weight = (1.0 / f64::from(self.n)).max(NEWEST);
         let seconds = if self.n > 1 { seconds.min(DISTURBED * self.seconds) } else { seconds };
         self.seconds += weight * (seconds - self.seconds);
@@ -182,6 +244,33 @@ mod tests {
         // The second guess is right in half of all steps and costs as much as it saves.
         let (.., best) = simulate(1000, 0.8, 0.6);
         assert_eq!(best, 1);
+    }
+
+    #[test]
+    fn places_not_yet_tried_are_as_good_as_those_before() {
+        let mut pace = Pace::new(4, true);
+        for _ in 0..8 {
+            let k = pace.wish();
+            pace.learn(k, k, 1.0 + 0.2 * k as f64);
+        }
+        assert_eq!(pace.best(), 4);
+    }
+
+    #[test]
+    fn what_waited_for_a_guess_is_not_its_price() {
+        // Guesses pay, but every row of a step without them is read before the next guess.
+        let mut pace = Pace::new(2, true);
+        let (mut n_waiting, mut n_guessed) = (0.0, 0);
+        for step in 0..600 {
+            let k = pace.wish();
+            let waited = if k > 0 { std::mem::take(&mut n_waiting) } else { 0.0 };
+            n_waiting += if k == 0 { 1.0 } else { 0.0 };
+            // Bad luck at first, so that guessing is given up.
+            let accepted = if step < 40 { 0 } else { k };
+            n_guessed += if step >= 200 { k } else { 0 };
+            pace.learn(k, accepted, 1.0 + 0.4 * k as f64 + 0.2 * waited);
+        }
+        assert!(n_guessed > 2 * 350, "{n_guessed} guesses in 400 steps");
     }
 
     #[test]

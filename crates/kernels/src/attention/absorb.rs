@@ -20,6 +20,7 @@ use super::paged::pad;
 use super::tile::{per_isa, tile_rows};
 use crate::convert::round_to_bf16;
 use crate::cpu::{self, Isa};
+use crate::quant;
 use crate::stored::Matrix;
 use crate::threads::{self, Shards};
 use std::cell::RefCell;
@@ -169,6 +170,15 @@ impl HeadWeights<'_> {
 
     /// Some rows of the matrix in f32, each in whole lanes.
     fn widen(&self, rows: Range<usize>, out: &mut [f32]) {
+        if let Weights::Stored(matrix) = self.weights
+            && matrix.scales().is_none()
+            && pad(self.rank) == self.rank
+        {
+            // Rows follow each other in both: one call, where small models would spend more on calls.
+            let row_bytes = matrix.bytes().len() / matrix.n_out;
+            let bytes = &matrix.bytes()[rows.start * row_bytes..rows.end * row_bytes];
+            return quant::dequantize(matrix.format, bytes, &mut out[..rows.len() * self.rank]);
+        }
         for (row, out) in rows.zip(out.chunks_exact_mut(pad(self.rank))) {
             let (out, rest) = out.split_at_mut(self.rank);
             match self.weights {

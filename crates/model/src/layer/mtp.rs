@@ -17,18 +17,17 @@ pub struct Mtp {
 }
 
 impl Mtp {
-    /// hidden [N, D] after the final norm; `next_tokens[i]` follows row i. Result [N, D], ready for the head.
-    pub(crate) fn forward<'w>(
+    /// hidden [N, D] after the final norm; embedded [N, D] is the token that follows each row. Result
+    /// [N, D], ready for the head.
+    pub(crate) fn forward(
         &self,
-        pass: &Pass<'_, 'w>,
-        embed: usize,
+        pass: &Pass<'_, '_>,
         layer_idx: usize,
+        embedded: &Tensor,
         hidden: &Tensor,
-        next_tokens: &'w [u32],
     ) -> Tensor {
         let (tape, weights, eps) = (pass.tape, pass.weights, pass.config.rms_norm_eps as f32);
-        let embedded = op::embedding(tape, &weights[embed], next_tokens);
-        let embedded = op::rms_norm(tape, &embedded, &weights[self.enorm], eps);
+        let embedded = op::rms_norm(tape, embedded, &weights[self.enorm], eps);
         let hidden = op::rms_norm(tape, hidden, &weights[self.hnorm], eps);
         let both = op::concat_columns(tape, &embedded, &hidden); // [N, 2D]
         let x = op::linear(tape, &both, &weights[self.eh_proj]);

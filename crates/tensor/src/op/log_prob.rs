@@ -10,7 +10,7 @@ use fathom_kernels::{cross_entropy, elementwise, embedding};
 
 /// Elements of logits held at a time (8 MiB): few enough for the cache that threads share, enough
 /// that the passes over the head and its gradient, one per chunk, do not set the pace.
-const LOGITS_AT_ONCE: usize = 1 << 21;
+pub(super) const LOGITS_AT_ONCE: usize = 1 << 21;
 
 /// Logits of every row: h [N, D], head [V, D], result [N, V]. Not recorded.
 pub fn logits(h: &Tensor, head: &Weight) -> Tensor {
@@ -97,13 +97,13 @@ pub fn linear_log_probs<'w>(
 }
 
 /// The scored rows of a chunk: where they lie if they follow each other, else a copy.
-enum Picked<'h> {
+pub(super) enum Picked<'h> {
     Neighbours(&'h [f32]),
     Copied(Buffer),
 }
 
 impl<'h> Picked<'h> {
-    fn of(h: &'h Tensor, rows: &[u32]) -> Self {
+    pub(super) fn of(h: &'h Tensor, rows: &[u32]) -> Self {
         let width = h.width();
         let first = rows.first().map_or(0, |row| *row as usize);
         if follow_each_other(rows) {
@@ -114,7 +114,7 @@ impl<'h> Picked<'h> {
         Picked::Copied(out)
     }
 
-    fn data(&self) -> &[f32] {
+    pub(super) fn data(&self) -> &[f32] {
         match self {
             Picked::Neighbours(rows) => rows,
             Picked::Copied(rows) => rows,
@@ -122,7 +122,13 @@ impl<'h> Picked<'h> {
     }
 
     /// Adds `dlogits · head` to the rows of `dh`.
-    fn add_gradient(&self, dlogits: &[f32], head: &Weight, rows: &[u32], dh: &mut [f32]) {
+    pub(super) fn add_gradient(
+        &self,
+        dlogits: &[f32],
+        head: &Weight,
+        rows: &[u32],
+        dh: &mut [f32],
+    ) {
         let (n, width, lhs) = (rows.len(), head.n_in(), Lhs::rows(dlogits, head.n_out()));
         if let Picked::Neighbours(_) = self {
             let first = rows.first().map_or(0, |row| *row as usize);

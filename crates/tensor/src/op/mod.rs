@@ -6,6 +6,7 @@
 mod add;
 mod attention;
 mod columns;
+mod distil;
 mod embedding;
 mod experts;
 mod feed_forward;
@@ -21,6 +22,7 @@ mod swiglu;
 pub use add::{add, add_bias};
 pub use attention::attention;
 pub use columns::{concat_columns, split_columns};
+pub use distil::{Distilled, Pairs, linear_distil};
 pub use embedding::embedding;
 pub use experts::{Expert, ExpertMemory, experts};
 pub use feed_forward::feed_forward;

@@ -1,7 +1,9 @@
 //! The output head.
 
 use crate::check::{Case, matmul, softmax};
-use fathom_tensor::op::{self, LogProbs};
+use fathom_tensor::op::{self, LogProbs, Pairs};
+use fathom_tensor::random::Random;
+use fathom_tensor::{Buffer, Precision, Tensor, Weight};
 use std::cell::RefCell;
 
 /// Weight of the i-th scored token in the loss below.
@@ -68,4 +70,59 @@ fn log_probs_over_several_chunks_are_their_definition() {
     let rows: Vec<u32> = (0..4099).map(|i| i / 1400).collect();
     let targets: Vec<u32> = (0..4099).map(|i| i * 7 % 5).collect();
     check_log_probs([4, 3, 5], &rows, &targets, 0.7);
+}
+
+/// `0.7 Σ CE(p, q)`; only h is moved: head and teacher get no gradient.
+fn check_distil([n, m, width, vocab]: [usize; 4], rows: &[u32], teacher_rows: &[u32]) {
+    let noise = |key: u64, n: usize| Random::from_key(&[6, key]).normals(n, 0.8);
+    let mut head = Weight::new("head", &[vocab, width], 0, noise(0, vocab * width));
+    head.pack(Precision::F32, true);
+    let teacher = Tensor::new(Buffer::copy_of(&noise(1, m * width)), &[m, width]);
+    let pairs = Pairs {
+        rows: rows.to_vec(),
+        teacher_rows: teacher_rows.to_vec(),
+        tokens: (0..rows.len() as u32).map(|i| i * 7 % vocab as u32).collect(),
+    };
+    let in_f64 = |x: &[f32]| -> Vec<f64> { x.iter().map(|v| f64::from(*v)).collect() };
+    let log_softmax = |h: &[f64], row: u32| -> Vec<f64> {
+        let row = &h[row as usize * width..][..width];
+        let logits = matmul(row, &in_f64(head.values()), width);
+        softmax(&logits).into_iter().map(f64::ln).collect()
+    };
+    let p: Vec<Vec<f64>> =
+        pairs.teacher_rows.iter().map(|row| log_softmax(&in_f64(teacher.data()), *row)).collect();
+    let loss = |v: &[Vec<f64>]| -> f64 {
+        let cross = |(row, p): (&u32, &Vec<f64>)| -> f64 {
+            let q = log_softmax(&v[0], *row);
+            -p.iter().zip(&q).map(|(p, q)| p.exp() * q).sum::<f64>()
+        };
+        0.7 * pairs.rows.iter().zip(&p).map(cross).sum::<f64>()
+    };
+    let case = Case::new("linear_distil").leaf(&[n, width]);
+    let got = RefCell::new(Vec::new());
+    case.check_with_loss(
+        |tape, x, _| {
+            got.borrow_mut().push(op::linear_distil(tape, &x[0], &teacher, &head, &pairs, 0.7));
+            Vec::new()
+        },
+        |v| (Vec::new(), loss(v)),
+    );
+    let largest =
+        |row: &[f64]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|x| x.0);
+    let h = &case.inputs()[0];
+    let q: Vec<Vec<f64>> = rows.iter().map(|row| log_softmax(h, *row)).collect();
+    let n_agree = q.iter().zip(&p).filter(|(q, p)| largest(q) == largest(p)).count();
+    for got in got.into_inner() {
+        assert_eq!(got.n_agree, n_agree);
+        for ((got, q), token) in got.log_probs.iter().zip(&q).zip(&pairs.tokens) {
+            assert!((f64::from(*got) - q[*token as usize]).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_distribution_follows_its_teacher_by_definition() {
+    check_distil([7, 5, 6, 11], &[1, 4, 6], &[0, 0, 3]);
+    check_distil([6, 6, 8, 33], &[2, 3, 4, 5], &[1, 2, 3, 4]);
+    check_distil([5, 4, 3, 2], &[4, 0], &[1, 3]);
 }

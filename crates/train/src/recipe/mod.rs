@@ -21,7 +21,8 @@ pub use error::{RecipeError, Where};
 pub use nearest::nearest;
 pub use parse::{Difference, Recipe, is_path};
 pub use settings::{
-    Mix, Moments, Optimizer, Precision, Questions, RewardWeight, Sources, Tagged, Task, Template,
+    FollowMtp, MOST_MTP_TOKENS, Mix, Moments, Optimizer, Precision, Questions, RewardWeight,
+    Sources, Tagged, Task, Template,
 };
 pub use stage::{
     Ablation, Count, Evaluate, FileExamples, Grpo, GrpoLoss, Kind, Pretrain, Rejection, Sft,

@@ -88,6 +88,21 @@ pub struct Optimizer {
     pub moments: Moments,
 }
 
+/// How the MTP module follows a model that goes on learning (`docs/mtp.md`). The model does not notice.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FollowMtp {
+    /// Learning rate of the module, as a multiple of the stage's; 0 leaves the module as it is.
+    pub rate_factor: f64,
+    /// How many tokens it learns to guess, one from the other; at most [`MOST_MTP_TOKENS`].
+    pub tokens: usize,
+    /// Share of the sequences that it learns from, above 0.
+    pub share: f64,
+}
+
+/// Most tokens that [`FollowMtp`] is taught to guess.
+pub const MOST_MTP_TOKENS: usize = 4;
+
 /// Number format of the AdamW moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,6 +157,12 @@ impl Default for Optimizer {
             grad_clip: 1.0,
             moments: Moments::F32,
         }
+    }
+}
+
+impl Default for FollowMtp {
+    fn default() -> Self {
+        FollowMtp { rate_factor: 1.0, tokens: 2, share: 0.25 }
     }
 }
 

@@ -3,7 +3,7 @@
 use fathom_data::corpus::CorpusSettings;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::settings::{Mix, Optimizer, RewardWeight, Tagged, Template};
+use super::settings::{FollowMtp, Mix, Optimizer, RewardWeight, Tagged, Template};
 use crate::schedule::Schedule;
 
 /// One stage of a recipe.
@@ -151,6 +151,8 @@ pub struct Sft {
     pub optimizer: Optimizer,
     /// Shape of the learning rate.
     pub schedule: Schedule,
+    /// How the MTP module follows, if the model has one.
+    pub mtp: FollowMtp,
     /// Where the examples come from, in order.
     pub data: Vec<SftSource>,
 }
@@ -248,6 +250,8 @@ pub struct Grpo {
     pub optimizer: Optimizer,
     /// Shape of the learning rate.
     pub schedule: Schedule,
+    /// How the MTP module follows, if the model has one.
+    pub mtp: FollowMtp,
     /// The rewards that are summed.
     pub rewards: Vec<RewardWeight>,
 }
@@ -372,6 +376,7 @@ impl Default for Sft {
             bias_update_speed: 0.0,
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),
+            mtp: FollowMtp::default(),
             data: Vec::new(),
         }
     }
@@ -408,6 +413,7 @@ impl Default for Grpo {
             prompts: Mix::new(),
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),
+            mtp: FollowMtp::default(),
             rewards: Vec::new(),
         }
     }

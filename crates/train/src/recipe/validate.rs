@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::error::{RecipeError, Where};
 use super::parse::{Recipe, TOP_LEVEL_KEYS, is_path};
-use super::settings::{Mix, Optimizer, Task};
+use super::settings::{FollowMtp, MOST_MTP_TOKENS, Mix, Optimizer, Task};
 use super::stage::{Evaluate, Grpo, Kind, Pretrain, Rejection, Sft, SftSource, Stage};
 use crate::schedule::Schedule;
 
@@ -144,6 +144,7 @@ fn check_sft(context: &Context<'_>, settings: &Sft) -> Checked {
     context.at("max_tokens").least(settings.max_tokens, 2)?;
     context.at("bias_update_speed").not_negative(settings.bias_update_speed)?;
     context.minutes(settings.minutes)?;
+    check_follow(context, settings.mtp)?;
     context.at("data").positive(settings.data.len())?;
     for (idx, source) in settings.data.iter().enumerate() {
         let key = |name: &str| format!("data.{idx}.{name}");
@@ -180,6 +181,7 @@ fn check_grpo(context: &Context<'_>, settings: &Grpo) -> Checked {
     context.at("bias_update_speed").not_negative(settings.bias_update_speed)?;
     context.minutes(settings.minutes)?;
     context.mix("prompts", &settings.prompts)?;
+    check_follow(context, settings.mtp)?;
     context.at("rewards").positive(settings.rewards.len())?;
     for reward in &settings.rewards {
         if !reward.weight.is_finite() {
@@ -188,6 +190,18 @@ fn check_grpo(context: &Context<'_>, settings: &Grpo) -> Checked {
         }
     }
     check_optimizer(context, &settings.optimizer, &settings.schedule)
+}
+
+fn check_follow(context: &Context<'_>, settings: FollowMtp) -> Checked {
+    context.at("mtp.rate_factor").not_negative(settings.rate_factor)?;
+    context.at("mtp.share").above_zero(settings.share)?;
+    context.at("mtp.share").share(settings.share)?;
+    match (1..=MOST_MTP_TOKENS).contains(&settings.tokens) {
+        true => Ok(()),
+        false => {
+            context.at("mtp.tokens").refuse(settings.tokens, format!("1 to {MOST_MTP_TOKENS}"))
+        }
+    }
 }
 
 fn check_rejection(context: &Context<'_>, settings: &Rejection) -> Checked {

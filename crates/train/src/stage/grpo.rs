@@ -13,6 +13,7 @@ use crate::answers::{Group, SamplingPlan, sample};
 use crate::error::Error;
 use crate::learner::{Extras, Learner, open_model, save_model, score};
 use crate::metrics::{Sample, name};
+use crate::mtp_follower::Follower;
 use crate::objective::grpo::{Averaging, Grpo as Objective, Token};
 use crate::progress::Event;
 use crate::prompts::{Fit, Item};
@@ -41,6 +42,7 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
     let seed = stage_seed(work.recipe, stage);
     let (mut learner, done) =
         work.learner(stage, &settings.optimizer, || work.model(&settings.from))?;
+    let mut follower = work.follower(stage, &learner.model, settings.mtp, &settings.optimizer)?;
     let prompts = work.fitting_prompts(&Fit {
         stage,
         tokenizer: &tokenizer,
@@ -70,7 +72,9 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         let keyed: Vec<(u64, &Item)> = items.iter().map(|(key, item)| (*key, item)).collect();
         let stop = || work.wants_stop();
         let Some(groups) = sample(&learner.model, &tokenizer, &keyed, &plan, &stop)? else {
-            work.save_step(stage, step - 1, |dir| save(dir, &learner, reference.as_ref()))?;
+            work.save_step(stage, step - 1, |dir| {
+                save(dir, &learner, reference.as_ref(), follower.as_ref())
+            })?;
             return Err(Error::Interrupted { stage: stage.into(), step: step - 1 });
         };
         let judged = judge(items, groups, &rewards, settings);
@@ -78,7 +82,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         let n_tokens = judged.iter().flat_map(|j| &j.group.answers).map(|a| a.tokens.len()).sum();
         let rate =
             settings.schedule.learning_rate(settings.optimizer.learning_rate, step, settings.steps);
-        figures.extend(update(&mut learner, reference.as_ref(), &judged, settings, rate));
+        let pupils = Pupils { learner: &mut learner, follower: follower.as_mut() };
+        figures.extend(update(pupils, reference.as_ref(), &judged, settings, rate));
         if figures.iter().any(|(_, value)| !value.is_finite()) {
             return Err(Error::Diverged { stage: stage.into(), step, what: "loss or gradient" });
         }
@@ -91,14 +96,16 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Grpo) -> Result<(), E
         }
         let stop = work.wants_stop();
         if (stop && step < settings.steps) || is_due(step, settings.checkpoint_every_steps) {
-            work.save_step(stage, step, |dir| save(dir, &learner, reference.as_ref()))?;
+            work.save_step(stage, step, |dir| {
+                save(dir, &learner, reference.as_ref(), follower.as_ref())
+            })?;
         }
         if stop && step < settings.steps {
             return Err(Error::Interrupted { stage: stage.into(), step });
         }
         if work.is_over() {
             work.end_by_time(stage, (step, settings.steps), |dir| {
-                save(dir, &learner, reference.as_ref())
+                save(dir, &learner, reference.as_ref(), follower.as_ref())
             })?;
             break;
         }
@@ -151,8 +158,16 @@ fn copy_of(learner: &Learner) -> Result<Model, Error> {
     Ok(copy)
 }
 
-fn save(dir: &Path, learner: &Learner, reference: Option<&Model>) -> Result<(), Error> {
+fn save(
+    dir: &Path,
+    learner: &Learner,
+    reference: Option<&Model>,
+    follower: Option<&Follower>,
+) -> Result<(), Error> {
     learner.save(dir)?;
+    if let Some(follower) = follower {
+        follower.save(dir)?;
+    }
     let Some(reference) = reference else { return Ok(()) };
     let dir = dir.join("reference");
     std::fs::create_dir(&dir).map_err(|source| {
@@ -218,15 +233,22 @@ fn score_of(name: &str, judged: &crate::reward::Judged) -> f64 {
     reward(name).map_or(0.0, |reward| (reward.score)(judged))
 }
 
+/// Who learns from the answers.
+struct Pupils<'a> {
+    learner: &'a mut Learner,
+    /// The MTP module.
+    follower: Option<&'a mut Follower>,
+}
+
 /// The updates of a step: the groups in order, cut into mini-batches.
 fn update(
-    learner: &mut Learner,
+    mut pupils: Pupils<'_>,
     reference: Option<&Model>,
     judged: &[Judgement],
     settings: &Grpo,
     learning_rate: f64,
 ) -> Vec<(&'static str, f64)> {
-    let mut totals = Totals::default();
+    let mut totals = Totals { learning_rate, ..Totals::default() };
     for mini_batch in judged.chunks(judged.len().div_ceil(settings.mini_batches.max(1))) {
         let n_answers: usize = mini_batch.iter().map(|j| j.rewards.len()).sum();
         let n_tokens: usize =
@@ -242,13 +264,14 @@ fn update(
             rows += j.group.prompt.len()
                 + j.group.answers.iter().map(|a| a.tokens.len()).sum::<usize>();
             if rows >= PASS_ROWS {
-                pass(learner, reference, &part, settings, (n_answers, n_tokens), &mut totals);
+                pass(&mut pupils, reference, &part, settings, (n_answers, n_tokens), &mut totals);
                 (part, rows) = (Vec::new(), 0);
             }
         }
         if !part.is_empty() {
-            pass(learner, reference, &part, settings, (n_answers, n_tokens), &mut totals);
+            pass(&mut pupils, reference, &part, settings, (n_answers, n_tokens), &mut totals);
         }
+        let learner = &mut *pupils.learner;
         let load = learner.worst_expert_load();
         totals.load = [totals.load, load].into_iter().flatten().reduce(f64::max);
         totals.norm += learner.update(learning_rate, settings.bias_update_speed);
@@ -264,11 +287,14 @@ fn update(
         figures.push((name::KL, totals.kl / totals.n_tokens.max(1.0)));
     }
     figures.extend(totals.load.map(|load| (name::EXPERT_LOAD, load)));
+    figures.extend(pupils.follower.into_iter().flat_map(|follower| follower.figures()));
     figures
 }
 
 #[derive(Default)]
 struct Totals {
+    /// Of the step.
+    learning_rate: f64,
     loss: f64,
     kl: f64,
     /// Negative log-probability of the sampled tokens: an unbiased estimate of the entropy.
@@ -281,7 +307,7 @@ struct Totals {
 
 /// Forward and backward over some groups.
 fn pass(
-    learner: &mut Learner,
+    Pupils { learner, follower }: &mut Pupils<'_>,
     reference: Option<&Model>,
     part: &[&Judgement],
     settings: &Grpo,
@@ -309,7 +335,7 @@ fn pass(
         },
     };
     let reference: Option<Vec<f32>> = reference.map(|model| score(model, &laid.rows, &scored));
-    learner.pass(&laid.rows, &scored, Extras::default(), |i, policy| {
+    let result = learner.pass(&laid.rows, &scored, Extras::default(), |i, policy| {
         let (j, answer) = laid.owner[i];
         let tokens = part[j].group.answers[answer].tokens.len();
         let weight = averaging.weight(tokens, n_answers, n_tokens);
@@ -325,6 +351,9 @@ fn pass(
         totals.n_tokens += 1.0;
         (weight * token.gradient) as f32
     });
+    if let Some(follower) = follower {
+        learner.lead(follower, (&laid.rows, &scored, &result.hidden), totals.learning_rate);
+    }
 }
 
 /// Groups as rows of a pass.

@@ -10,13 +10,18 @@ mod samples;
 mod sft;
 mod tokenizer;
 
+pub(crate) use evaluate::template_of;
+
 use crate::error::Error;
 use crate::learner::{Learner, open_model, precision_of, save_model};
 use crate::logs::Logs;
 use crate::metrics::Record;
+use crate::mtp_follower::Follower;
 use crate::progress::{Event, Observer, Remaining, Step};
 use crate::prompts::{Fit, Prompts};
-use crate::recipe::{Kind, Optimizer as OptimizerSettings, Recipe, Stage, Template, is_path};
+use crate::recipe::{
+    FollowMtp, Kind, Optimizer as OptimizerSettings, Recipe, Stage, Template, is_path,
+};
 use crate::results::Models;
 use crate::run_dir::{RunDir, State};
 use fathom_checkpoint::atomic;
@@ -125,6 +130,30 @@ impl Work<'_> {
             Learner::new(start()?, self.precision(), settings)
         };
         Ok((learner, done))
+    }
+
+    /// What keeps the MTP module of a stage's model in step, from the stage's last step checkpoint on;
+    /// none if there is nothing to follow.
+    pub(crate) fn follower(
+        &self,
+        stage: &str,
+        model: &Model,
+        settings: FollowMtp,
+        optimizer: &OptimizerSettings,
+    ) -> Result<Option<Follower>, Error> {
+        let Some(mut follower) = Follower::new(model, settings, optimizer) else {
+            return Ok(None);
+        };
+        let done = self.state.steps_done(stage);
+        if done > 0 {
+            let dir = self.dir.step_checkpoint(stage, done);
+            follower.load(&dir).map_err(|error| Error::StepCheckpoint {
+                dir,
+                stage: stage.into(),
+                source: Box::new(error),
+            })?;
+        }
+        Ok(Some(follower))
     }
 
     /// Saves a stage under way at `step`, so that a run killed from now on goes on there.

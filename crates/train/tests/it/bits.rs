@@ -3,6 +3,7 @@
 use crate::small::{StopAfter, folder, outcome, recipe};
 use fathom_kernels::threads;
 use fathom_model::{Config, Model, PackedRows, Precision};
+use fathom_tensor::Weight;
 use fathom_tensor::op::LogProbs;
 use fathom_train::answers::{SamplingPlan, sample};
 use fathom_train::learner::{Extras, Learner, score};
@@ -11,7 +12,8 @@ use fathom_train::prompts::Item;
 use fathom_train::recipe::{Optimizer, Template};
 use fathom_train::run_dir::Start;
 use fathom_train::{Error, run};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 fn assert_same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)], what: &str) {
     let names =
@@ -53,6 +55,51 @@ fn one_thread_leaves_the_bytes_of_many() {
     threads::limit_threads(None);
     assert_same(&outcome(&many), &outcome(&one), "threads");
     for root in [many, one] {
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
+
+/// The figures of a step, as text.
+type Figures = BTreeMap<String, String>;
+
+/// Figures without those of the module, and tensors without the module's, of all stages.
+fn without_module(root: &Path) -> (Vec<Figures>, Vec<(String, Vec<f32>)>) {
+    let lines = std::fs::read_to_string(root.join("metrics.jsonl")).unwrap();
+    let figures = lines.lines().map(|line| {
+        let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let others = all.into_iter().filter(|(name, _)| !name.starts_with("mtp_"));
+        others.map(|(name, value)| (name, value.to_string())).collect()
+    });
+    let mut tensors = Vec::new();
+    for stage in ["base", "zero", "tuned"] {
+        let model = Model::open(root.join("checkpoints").join(stage)).unwrap();
+        let main = model.specs().iter().zip(model.weights()).filter(|(spec, _)| !spec.mtp);
+        tensors.extend(main.map(|(s, w)| (format!("{stage}: {}", s.name), w.values().to_vec())));
+    }
+    (figures.collect(), tensors)
+}
+
+#[test]
+fn a_model_learns_the_same_whether_its_module_follows_or_not() {
+    let (followed, alone) = (folder("followed"), folder("alone"));
+    run(&recipe(&[]), &followed, Start::New, &mut Silent).unwrap();
+    let off = recipe(&["zero.mtp.rate_factor=0", "tuned.mtp.rate_factor=0"]);
+    run(&off, &alone, Start::New, &mut Silent).unwrap();
+    assert_eq!(without_module(&followed), without_module(&alone));
+    let texts = |root: &Path| std::fs::read(root.join("samples.jsonl")).unwrap();
+    assert_eq!(texts(&followed), texts(&alone));
+    for stage in ["zero", "tuned"] {
+        let open = |root: &Path| Model::open(root.join("checkpoints").join(stage)).unwrap();
+        let (followed, alone) = (open(&followed), open(&alone));
+        let moved = |spec: &fathom_model::names::TensorSpec, a: &Weight, b: &Weight| {
+            spec.mtp && a.values() != b.values()
+        };
+        let weights = followed.weights().iter().zip(alone.weights());
+        let n_moved =
+            followed.specs().iter().zip(weights).filter(|(s, (a, b))| moved(s, a, b)).count();
+        assert!(n_moved > 10, "{stage}: {n_moved} tensors of the module moved");
+    }
+    for root in [followed, alone] {
         std::fs::remove_dir_all(root).unwrap();
     }
 }

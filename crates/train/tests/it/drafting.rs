@@ -1,15 +1,22 @@
-//! Measurements of drafts on a finished run of `r1-tiny`; nothing is claimed that depends on time.
+//! Drafts of a trained run. Measurements are of a finished run of `r1-tiny`; nothing is claimed that
+//! depends on time.
 //!
 //! `FATHOM_RUN=runs/r1-tiny cargo test --release -p fathom-train --test it drafting -- --ignored --nocapture`
-//! (`FATHOM_THREADS=1` for one thread).
+//! (`FATHOM_THREADS=1` for one thread, `FATHOM_MODEL=r1` for one model). `fathom bench drafts` measures what a
+//! chat sees; here are fixed numbers of guesses, and sessions that know nothing yet.
 
+use crate::small::{StopAfter, folder, recipe};
+use fathom_engine::speculate::{LOOKUP_TOKENS, MTP_TOKENS};
 use fathom_engine::{Drafting, Drawn, GenerateRequest, Sampling, Session};
 use fathom_model::cache::{CacheForm, CacheSpec};
 use fathom_model::{LoadOptions, Model, PackedRows, Precision, Rows, Source};
 use fathom_tensor::{Tape, op};
 use fathom_text::{Tokenizer, special};
+use fathom_train::bench::{DraftWork, draft_rates};
 use fathom_train::prompts::{Prompts, prompt_ids};
 use fathom_train::recipe::{Recipe, Template};
+use fathom_train::run;
+use fathom_train::run_dir::Start;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,6 +32,12 @@ struct Subject {
     prompts: Vec<Vec<u32>>,
     stop: u32,
     vocab: usize,
+}
+
+/// The models that were asked for.
+fn models() -> impl Iterator<Item = (&'static str, Template)> {
+    let wanted = std::env::var("FATHOM_MODEL").ok();
+    MODELS.into_iter().filter(move |(name, _)| wanted.as_deref().is_none_or(|w| w == *name))
 }
 
 /// The run's model `name` with its held-out questions; none if there is no such run.
@@ -64,14 +77,15 @@ impl Subject {
 fn time_of_greedy_answers_by_who_drafts() {
     let mtp = |n_tokens, adaptive| Drafting::Mtp { n_tokens, adaptive };
     let lookup = |n_tokens, adaptive| Drafting::Lookup { n_tokens, adaptive };
-    for (name, template) in MODELS {
+    for (name, template) in models() {
         let Some(mut subject) = subject(name, template) else { return };
         subject.model.lighten_mtp();
         let mut ways = vec![Drafting::Off];
         if subject.model.has_mtp() {
-            ways.extend([mtp(1, false), mtp(2, false), mtp(3, false), mtp(2, true)]);
+            ways.extend((1..=4).map(|n| mtp(n, false)));
+            ways.push(mtp(MTP_TOKENS, true));
         }
-        ways.extend([lookup(4, false), lookup(8, true)]);
+        ways.extend([lookup(4, false), lookup(LOOKUP_TOKENS, true)]);
         println!("{name}");
         measure(&subject, &ways);
     }
@@ -168,7 +182,7 @@ fn acceptance(p: &[(usize, f64)], q: &[(usize, f64)], vocab: usize) -> [f64; 3] 
 #[test]
 #[ignore = "a measurement"]
 fn acceptance_of_the_modules_first_guess() {
-    for (name, template) in MODELS {
+    for (name, template) in models() {
         let Some(subject) = subject(name, template) else { return };
         let Subject { model, spec, prompts, vocab, .. } = &subject;
         if !model.has_mtp() {
@@ -208,4 +222,23 @@ fn acceptance_of_the_modules_first_guess() {
             );
         }
     }
+}
+
+#[test]
+fn drafts_leave_the_answers_of_a_run_as_they_are() {
+    let root = folder("drafts");
+    let _ = run(&recipe(&["base.steps=2"]), &root, Start::New, &mut StopAfter(3));
+    let work = DraftWork {
+        n_questions: 4,
+        max_new_tokens: 30,
+        n_rounds: 2,
+        drafting: Drafting::Mtp { n_tokens: 3, adaptive: false },
+    };
+    let (name, rates) = draft_rates(&root, Some("base"), work).unwrap();
+    assert_eq!((name.as_str(), rates.n_questions, rates.n_answers), ("base", 4, 8));
+    assert_eq!(rates.n_same, rates.n_answers);
+    assert!(rates.counts.n_drafted > 0 && rates.tokens_per_s.len() == 2, "{rates:?}");
+    assert!(draft_rates(&root, Some("nobody"), work).is_err());
+    assert!(draft_rates(&root.join("nowhere"), None, work).is_err());
+    std::fs::remove_dir_all(root).unwrap();
 }
