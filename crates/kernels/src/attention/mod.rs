@@ -21,6 +21,7 @@ mod forward;
 mod grad_tile;
 mod lanes;
 mod latent;
+mod latent_rows;
 mod latent_tile;
 mod paged;
 mod parts;
