@@ -132,7 +132,8 @@ pub(super) struct Terms {
 }
 
 /// `acc[r] = acc[r] * rescale[r] + Σ_t weight[r][t] * x[t]`, over the terms `0..counts[r]` in order.
-/// `x` and `acc` are matrices, each a pointer and the length of a row, whole lanes.
+/// `x` and `acc` are matrices, each a pointer and the distance of its rows; rows of `x` are whole lanes without
+/// gaps.
 #[inline(always)]
 pub(super) unsafe fn sum_tile<V: Lanes, E: Element, const R: usize>(
     terms: &Terms,
@@ -141,7 +142,7 @@ pub(super) unsafe fn sum_tile<V: Lanes, E: Element, const R: usize>(
     acc: (*mut f32, usize),
     rescale: [f32; R],
 ) {
-    let n_groups = acc.1 / 16;
+    let n_groups = x.1 / 16;
     let mut group = 0;
     while group < n_groups {
         // SAFETY: the caller's promise; `group` and the columns after it are below `n_groups`.
