@@ -165,6 +165,7 @@ unsafe fn score_piece<V: Lanes, E: Element, const G: usize, const T: usize>(
 /// The same address, which the compiler takes for another: it is then kept in a register, and loads from it take no
 /// index. A multiply-add with an indexed load is two operations in the front end, not one.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block)] // the address is not followed
 fn kept<T>(mut at: *const T) -> *const T {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: does nothing.
