@@ -237,6 +237,10 @@ impl Sizes {
 
 /// Bytes of a weight as the model holds it; of a dense one, its values.
 pub fn held_bytes(weight: &Weight) -> usize {
+    // What the file holds in two parts is read there, as long as latents are attended to as they are.
+    if let Some(parts) = weight.as_stored().and_then(|matrix| matrix.parts()) {
+        return parts.iter().map(|part| part.bytes().len()).sum();
+    }
     match weight.as_stored() {
         Some(matrix) => matrix.bytes().len() + 4 * matrix.scales().map_or(0, |s| s.values.len()),
         None => 4 * weight.n_elements(),

@@ -3,7 +3,8 @@
 //!
 //! Both are rows of `kv_b_proj` [H · (Dn + Dv), r], read as they are stored: head h has Dn rows of W_UK,
 //! then Dv rows of W_UV. Rows are widened into scratch: a few at a time for few rows of the pass, all of a head
-//! for many.
+//! for many. Where the file has the matrix in two parts, W_UK turned, the parts are read, and sixteen rows of them
+//! at a time are turned back.
 //!
 //! **Bits.** An entry of a moved query is one chain of multiply-adds along Dn. An entry of the result is
 //! sixteen chains over every sixteenth element of r, folded halves first. That holds for one row as for
@@ -12,7 +13,7 @@
 //! Letters: N rows, H heads, r rank of the latent, Dn and Dr lengths of the two parts of a query, Dv
 //! length of a value.
 
-use super::dots::{Source, Terms, sum_tile};
+use super::dots::{Source, Terms, sum_tile, transpose_rows};
 use super::lanes::{Lanes, Lines, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Ymm2, Zmm};
@@ -30,6 +31,8 @@ use std::ops::Range;
 const FEW_ROWS: usize = 8;
 /// Rows of weights widened at a time for few rows: 32 KiB at rank 512.
 const FEW_WEIGHTS: usize = 16;
+/// Columns of W_UK at a time for few rows, where the file has it turned: 32 KiB at Dn 128.
+const FEW_COLUMNS: usize = 64;
 /// Rows that meet the weights of a head while they are in the second-level cache.
 const ROWS_AT_ONCE: usize = 64;
 
@@ -67,6 +70,8 @@ struct Scratch {
     inputs: Lines,
     /// Moved queries of one head, [n, r in whole lanes]
     moved: Lines,
+    /// Sixteen rows of W_UK turned, [16, Dn]
+    turned: Lines,
 }
 
 thread_local! {
@@ -77,30 +82,44 @@ thread_local! {
 ///
 /// Panics if a length does not fit.
 pub fn absorb_queries(weights: &HeadWeights, d_rope: usize, q: &[f32], out: &mut [f32]) {
-    let HeadWeights { n_heads, d_nope, d_v, rank, .. } = *weights;
+    let HeadWeights { n_heads, d_nope, rank, .. } = *weights;
     let (d_qk, d_latent, width) = (d_nope + d_rope, rank + d_rope, pad(rank));
     let n = weights.check(q, d_qk, out, d_latent);
     let (isa, out) = (cpu::isa(), Shards::new(out));
+    // Terms and columns of W_UK that are widened at a time.
+    let [n_terms, n_columns] = match (n <= FEW_ROWS, weights.parts()) {
+        (true, None) => [FEW_WEIGHTS, width],
+        (true, Some(_)) => [d_nope, FEW_COLUMNS],
+        (false, _) => [d_nope, width],
+    };
     threads::run(n_heads, |head| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let step = if n <= FEW_ROWS { FEW_WEIGHTS } else { d_nope };
+        SCRATCH.with_borrow_mut(|Scratch { weights: widened, inputs, moved, turned }| {
             for first in (0..n).step_by(ROWS_AT_ONCE) {
                 let rows = first..(first + ROWS_AT_ONCE).min(n);
                 let of = |row: usize| &q[(row * n_heads + head) * d_qk..][..d_qk];
-                let x = weights.gather(rows.clone(), |row| &of(row)[..d_nope], &mut scratch.inputs);
-                let moved = &mut scratch.moved.room(rows.len() * width)[..rows.len() * width];
+                let x = weights.gather(rows.clone(), |row| &of(row)[..d_nope], inputs);
+                let moved = &mut moved.room(rows.len() * width)[..rows.len() * width];
                 moved.fill(0.0);
-                for from in (0..d_nope).step_by(step) {
-                    let terms = from..(from + step).min(d_nope);
-                    let widened = scratch.weights.room(step * width);
-                    if first == 0 || step < d_nope {
-                        let start = head * (d_nope + d_v);
-                        weights.widen(start + terms.start..start + terms.end, widened);
+                let all = (n_terms, n_columns) == (d_nope, width);
+                for (from, column) in pairs(d_nope, n_terms, width, n_columns) {
+                    let terms = from..(from + n_terms).min(d_nope);
+                    let columns = column..(column + n_columns).min(width);
+                    let widened = widened.room(n_terms * n_columns);
+                    if first == 0 || !all {
+                        weights.widen_keys(
+                            isa,
+                            head,
+                            terms.clone(),
+                            columns.clone(),
+                            widened,
+                            turned,
+                        );
                     }
-                    let (widened, moved) = ((widened.as_ptr(), width), moved.as_mut_ptr());
+                    let widened = (widened.as_ptr(), columns.len());
                     // SAFETY: the shapes are those above.
                     unsafe {
                         let x = (x.as_ptr().add(from), d_nope);
+                        let moved = (moved.as_mut_ptr().add(column), width);
                         add_products(isa, rows.len(), terms.len(), x, widened, moved);
                     }
                 }
@@ -120,7 +139,7 @@ pub fn absorb_queries(weights: &HeadWeights, d_rope: usize, q: &[f32], out: &mut
 ///
 /// Panics if a length does not fit.
 pub fn context_values(weights: &HeadWeights, context: &[f32], out: &mut [f32]) {
-    let HeadWeights { n_heads, d_nope, d_v, rank, .. } = *weights;
+    let HeadWeights { n_heads, d_v, rank, .. } = *weights;
     let width = pad(rank);
     let n = weights.check(context, rank, out, d_v);
     let (isa, out) = (cpu::isa(), Shards::new(out));
@@ -135,8 +154,7 @@ pub fn context_values(weights: &HeadWeights, context: &[f32], out: &mut [f32]) {
                     let values = from..(from + step).min(d_v);
                     let widened = scratch.weights.room(step * width);
                     if first == 0 || step < d_v {
-                        let start = head * (d_nope + d_v) + d_nope;
-                        weights.widen(start + values.start..start + values.end, widened);
+                        weights.widen_values(head, values.clone(), widened);
                     }
                     // SAFETY: heads of different tasks differ; the shapes are those above.
                     unsafe {
@@ -151,6 +169,17 @@ pub fn context_values(weights: &HeadWeights, context: &[f32], out: &mut [f32]) {
     });
 }
 
+/// Steps through a matrix of `height` and `width`: all pairs of first row and first column.
+fn pairs(
+    height: usize,
+    rows: usize,
+    width: usize,
+    columns: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let across = move |row| (0..width).step_by(columns).map(move |column| (row, column));
+    (0..height).step_by(rows).flat_map(across)
+}
+
 impl HeadWeights<'_> {
     /// Rows of the pass, after a check of all lengths.
     fn check(&self, x: &[f32], width: usize, out: &[f32], out_width: usize) -> usize {
@@ -159,6 +188,14 @@ impl HeadWeights<'_> {
         match weights {
             Weights::Stored(matrix) => {
                 assert_eq!((matrix.n_out, matrix.n_in), (n_out, rank), "kv_b_proj");
+                if let Some([keys_t, values]) = matrix.parts() {
+                    let found = [keys_t, values].map(|part| [part.n_out, part.n_in]);
+                    assert_eq!(
+                        found,
+                        [[n_heads * rank, d_nope], [n_heads * d_v, rank]],
+                        "its parts"
+                    );
+                }
             }
             Weights::Dense(values) => assert_eq!(values.len(), n_out * rank, "kv_b_proj"),
         }
@@ -168,9 +205,64 @@ impl HeadWeights<'_> {
         n
     }
 
+    /// The parts that the file has the matrix in.
+    fn parts(&self) -> Option<&[Matrix; 2]> {
+        match self.weights {
+            Weights::Stored(matrix) => matrix.parts(),
+            Weights::Dense(_) => None,
+        }
+    }
+
+    /// Some terms of W_UK of a head in f32, and some columns of them, whole lanes: out [terms, columns].
+    /// All columns, unless the file has it turned.
+    fn widen_keys(
+        &self,
+        isa: Isa,
+        head: usize,
+        terms: Range<usize>,
+        columns: Range<usize>,
+        out: &mut [f32],
+        turned: &mut Lines,
+    ) {
+        let Some([keys_t, _]) = self.parts() else {
+            let start = head * (self.d_nope + self.d_v);
+            return self.widen(start + terms.start..start + terms.end, out);
+        };
+        let (n, width) = (self.d_nope, columns.len());
+        let turned = turned.room(16 * n);
+        for column in columns.clone().step_by(16) {
+            let rows = column..(column + 16).min(self.rank);
+            for (row, turned) in rows.clone().zip(turned.chunks_exact_mut(n)) {
+                keys_t.row(head * self.rank + row, turned);
+            }
+            let mut from = [turned.as_ptr(); 16];
+            for (i, from) in from[..rows.len()].iter_mut().enumerate() {
+                *from = from.wrapping_add(i * n);
+            }
+            let to = out[column - columns.start..].as_mut_ptr();
+            assert!((n - 1) * width + 16 <= out.len() - (column - columns.start), "room for W_UK");
+            // SAFETY: each row has Dn numbers; the last row of the result has sixteen more from there on.
+            unsafe { transpose_rows(isa, &from, n, to, width) };
+        }
+    }
+
+    /// Some rows of W_UV of a head in f32, each in whole lanes.
+    fn widen_values(&self, head: usize, values: Range<usize>, out: &mut [f32]) {
+        if let Some([_, stored]) = self.parts() {
+            let rows = head * self.d_v + values.start..head * self.d_v + values.end;
+            return self.widen_rows(Weights::Stored(stored), rows, out);
+        }
+        let start = head * (self.d_nope + self.d_v) + self.d_nope;
+        self.widen(start + values.start..start + values.end, out);
+    }
+
     /// Some rows of the matrix in f32, each in whole lanes.
     fn widen(&self, rows: Range<usize>, out: &mut [f32]) {
-        if let Weights::Stored(matrix) = self.weights
+        self.widen_rows(self.weights, rows, out);
+    }
+
+    fn widen_rows(&self, weights: Weights, rows: Range<usize>, out: &mut [f32]) {
+        if let Weights::Stored(matrix) = weights
             && matrix.scales().is_none()
             && pad(self.rank) == self.rank
         {
@@ -181,7 +273,7 @@ impl HeadWeights<'_> {
         }
         for (row, out) in rows.zip(out.chunks_exact_mut(pad(self.rank))) {
             let (out, rest) = out.split_at_mut(self.rank);
-            match self.weights {
+            match weights {
                 Weights::Stored(matrix) => matrix.row(row, out),
                 Weights::Dense(values) => {
                     out.copy_from_slice(&values[row * self.rank..][..self.rank]);
@@ -219,13 +311,17 @@ impl HeadWeights<'_> {
 }
 
 per_isa! {
-    /// `out[i] += Σ_t x[i][t] · w[t]` over `n_terms` rows of `w`; `x` and `w` are matrices, each a pointer and
-    /// the length of a row, and rows of `out` are as long as those of `w`.
+    /// `out[i] += Σ_t x[i][t] · w[t]` over `n_terms` rows of `w`; all are matrices, each a pointer and the distance
+    /// of its rows, and rows of `w` have no gaps.
     ///
     /// # Safety
     /// The pointers must reach that far; `isa` must be available.
     fn add_products = add_products_on(
-        n: usize, n_terms: usize, x: (*const f32, usize), w: (*const f32, usize), out: *mut f32
+        n: usize,
+        n_terms: usize,
+        x: (*const f32, usize),
+        w: (*const f32, usize),
+        out: (*mut f32, usize)
     )
 }
 
@@ -235,14 +331,14 @@ unsafe fn add_products_on<V: Lanes>(
     n_terms: usize,
     (x, x_stride): (*const f32, usize),
     (w, width): (*const f32, usize),
-    out: *mut f32,
+    (out, stride): (*mut f32, usize),
 ) {
     let mut at = 0;
     // SAFETY: the caller's promise; tiles partition the rows.
     unsafe {
         while at < n {
             let terms = Terms { weights: x.add(at * x_stride), row_stride: x_stride, stride: 1 };
-            let (w, out) = ((Source::alone(w), width), (out.add(at * width), width));
+            let (w, out) = ((Source::alone(w), width), (out.add(at * stride), stride));
             let rows = tile_rows(n - at);
             match rows {
                 1 => sum_tile::<V, f32, 1>(&terms, [n_terms; 1], w, out, [1.0; 1]),

@@ -11,7 +11,7 @@ use super::lanes::{Lines, Number};
 use super::latent::LatentRows;
 use super::parts::{Walk, walk};
 use super::running::{Running, finish_row, merge_row};
-use super::tile::{self, Block, Query, Stored};
+use super::tile::{self, Block, Dims, Query, Stored};
 use super::{BLOCK_TOKENS, CacheType, Heads, PagedKv};
 use crate::cpu::{self, Isa};
 use crate::threads::{self, Shards};
@@ -116,15 +116,20 @@ impl Call<'_> {
         &self.q[at * self.heads.qk_dim..][..self.heads.qk_dim]
     }
 
-    /// Where its result goes.
+    /// Where its result goes, as far as it is among `values`, which may end in padding.
     ///
     /// # Safety
     /// No one else may hold it.
     #[allow(clippy::mut_from_ref)] // as `Shards::slice`
-    pub(super) unsafe fn result(&self, row: usize, head: usize) -> &mut [f32] {
+    pub(super) unsafe fn result(
+        &self,
+        row: usize,
+        head: usize,
+        values: &Range<usize>,
+    ) -> &mut [f32] {
         let (at, v_dim) = (row * self.heads.n_heads + head, self.heads.v_dim);
         // SAFETY: the caller's promise.
-        unsafe { self.out.slice(at * v_dim..(at + 1) * v_dim) }
+        unsafe { self.out.slice(at * v_dim + values.start..at * v_dim + values.end.min(v_dim)) }
     }
 }
 
@@ -261,7 +266,7 @@ impl Walk for HeadRows<'_> {
         (rows.len() * self.call.heads.group(), longest)
     }
 
-    unsafe fn attend(&self, list: usize, blocks: Range<usize>, state: Running) {
+    unsafe fn attend(&self, list: usize, blocks: Range<usize>, _: usize, state: Running) {
         let ((rows, kv_head), dims) = (self.list(list), self.call.heads.dims());
         let group = self.call.heads.group();
         SCRATCH.with_borrow_mut(|Scratch { queries, steps, keys_t, values }| {
@@ -306,28 +311,40 @@ impl Walk for HeadRows<'_> {
         });
     }
 
-    unsafe fn merge(&self, list: usize, first_key: usize, total: Running, part: Running) {
+    unsafe fn merge(
+        &self,
+        list: usize,
+        first_key: usize,
+        states: [Running; 2],
+        values: Range<usize>,
+    ) {
         let ((rows, _), group) = (self.list(list), self.call.heads.group());
         let v_pad = self.call.heads.dims().v_pad();
         for query in 0..rows.len() * group {
             if rows[query / group].n_keys > first_key {
                 // SAFETY: the states have room for the list.
                 unsafe {
-                    let (total, part) = (total.from(query, v_pad), part.from(query, v_pad));
-                    merge_row(self.call.isa, v_pad, total, part);
+                    let [total, part] = states.map(|state| {
+                        let state = state.from(query, v_pad);
+                        Running { acc: state.acc.add(values.start), ..state }
+                    });
+                    merge_row(self.call.isa, values.len(), total, part);
                 }
             }
         }
     }
 
-    unsafe fn finish(&self, list: usize, state: Running) {
+    unsafe fn finish(&self, list: usize, state: Running, values: Range<usize>) {
         let ((rows, kv_head), dims) = (self.list(list), self.call.heads.dims());
         let group = self.call.heads.group();
         for query in 0..rows.len() * group {
             let (row, head) = (rows[query / group].row, kv_head * group + query % group);
             // SAFETY: rows and heads of different lists differ; the state has room for the list.
             unsafe {
-                let (out, state) = (self.call.result(row, head), state.from(query, dims.v_pad()));
+                let out = self.call.result(row, head, &values);
+                let state = state.from(query, dims.v_pad());
+                let state = Running { acc: state.acc.add(values.start), ..state };
+                let dims = Dims { v_dim: out.len(), ..dims };
                 finish_row(self.call.isa, &dims, state, out, &mut 0.0);
             }
         }

@@ -37,8 +37,9 @@ impl<E: Element> Source<E> {
         for c in 0..C {
             // SAFETY: the caller's promise.
             lanes[c] = unsafe { E::load(self.at.add(at + c * 16)) };
-            // A cache line holds two groups of half-precision numbers.
-            if (E::FETCH_AHEAD && c % 2 == 0) || (E::IS_F32 && R <= FEW_ROWS) {
+            // A cache line holds two groups of half-precision numbers, one of f32.
+            let fetches = if E::FETCH_AHEAD { c % 2 == 0 } else { R <= FEW_ROWS };
+            if fetches {
                 fetch(self.at.wrapping_add(at + c * 16).wrapping_byte_offset(self.next));
             }
         }
@@ -136,7 +137,8 @@ pub(super) struct Terms {
 }
 
 /// `acc[r] = acc[r] * rescale[r] + Σ_t weight[r][t] * x[t]`, over the terms `0..counts[r]` in order.
-/// `x` and `acc` are matrices, each a pointer and the length of a row, whole lanes.
+/// `x` and `acc` are matrices, each a pointer and the distance of its rows; rows of `x` are whole lanes without
+/// gaps.
 #[inline(always)]
 pub(super) unsafe fn sum_tile<V: Lanes, E: Element, const R: usize>(
     terms: &Terms,
@@ -145,7 +147,7 @@ pub(super) unsafe fn sum_tile<V: Lanes, E: Element, const R: usize>(
     acc: (*mut f32, usize),
     rescale: [f32; R],
 ) {
-    let n_groups = acc.1 / 16;
+    let n_groups = x.1 / 16;
     let mut group = 0;
     while group < n_groups {
         // SAFETY: the caller's promise; `group` and the columns after it are below `n_groups`.

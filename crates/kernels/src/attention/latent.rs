@@ -184,7 +184,7 @@ impl Walk for LatentRows<'_> {
         (n, list.n_keys + list.rows.len() - 1)
     }
 
-    unsafe fn attend(&self, list: usize, blocks: Range<usize>, state: Running) {
+    unsafe fn attend(&self, list: usize, blocks: Range<usize>, after: usize, state: Running) {
         let (list, dims) = (&self.lists[list], self.call.heads.dims());
         SCRATCH.with_borrow_mut(|Scratch { q_t, scores }| {
             let lanes = list.lanes();
@@ -194,8 +194,9 @@ impl Walk for LatentRows<'_> {
                 let first_key = b * BLOCK_TOKENS;
                 let rows = self.rows(list.blocks[b]);
                 let (mut next, mut next_bytes) = (std::ptr::null(), 0);
-                if b + 1 < blocks.end {
-                    (next, next_bytes) = self.bytes_of(list.blocks[b + 1]);
+                let after = if b + 1 < blocks.end { b + 1 } else { after };
+                if after * BLOCK_TOKENS < list.n_keys {
+                    (next, next_bytes) = self.bytes_of(list.blocks[after]);
                 }
                 for lane in &lanes {
                     let counts = Self::counts(list, lane, first_key, BLOCK_TOKENS);
@@ -230,19 +231,28 @@ impl Walk for LatentRows<'_> {
         });
     }
 
-    unsafe fn merge(&self, list: usize, first_key: usize, total: Running, part: Running) {
+    unsafe fn merge(
+        &self,
+        list: usize,
+        first_key: usize,
+        states: [Running; 2],
+        values: Range<usize>,
+    ) {
         let (list, v_pad) = (&self.lists[list], self.call.heads.dims().v_pad());
         for lane in &list.lanes() {
             let counts = Self::counts(list, lane, first_key, BLOCK_TOKENS);
             // SAFETY: the states have room for the list.
             unsafe {
-                let (total, part) = (total.from(lane.start, v_pad), part.from(lane.start, v_pad));
-                merge_latent(self.call.isa, lane.n, v_pad, counts.as_ptr(), total, part);
+                let [total, part] = states.map(|state| {
+                    let state = state.from(lane.start, v_pad);
+                    Running { acc: state.acc.add(values.start * lane.n), ..state }
+                });
+                merge_latent(self.call.isa, lane.n, values.len(), counts.as_ptr(), total, part);
             }
         }
     }
 
-    unsafe fn finish(&self, list: usize, state: Running) {
+    unsafe fn finish(&self, list: usize, state: Running, values: Range<usize>) {
         let (list, dims) = (&self.lists[list], self.call.heads.dims());
         for lane in &list.lanes() {
             let query = Self::queries(list, lane);
@@ -252,14 +262,16 @@ impl Walk for LatentRows<'_> {
                     if group + i < lane.queries.len() {
                         let (row, head, _) = query(group + i);
                         // SAFETY: rows and heads of different lists and lanes differ.
-                        *out = unsafe { self.call.result(row, head) }.as_mut_ptr();
+                        *out = unsafe { self.call.result(row, head, &values) }.as_mut_ptr();
                     }
                 }
                 // SAFETY: the state has room for the list; each result has V numbers.
                 unsafe {
                     let mut state = state.from(lane.start, dims.v_pad());
-                    (state.sum, state.acc) = (state.sum.add(group), state.acc.add(group));
-                    finish_latent(self.call.isa, lane.n, dims.v_dim, state, &out);
+                    let first = values.start * lane.n + group;
+                    (state.sum, state.acc) = (state.sum.add(group), state.acc.add(first));
+                    let n_values = values.end.min(dims.v_dim) - values.start;
+                    finish_latent(self.call.isa, lane.n, n_values, state, &out);
                 }
             }
         }

@@ -3,23 +3,19 @@
 //!
 //! The arithmetic is that of [`super::tile`], entry by entry: a score is one chain of multiply-adds along the
 //! row, the sum of weights is held in sixteen strands (keys 16 apart), a component of the output is
-//! one chain along the keys, and keys past a query's last one are not added. Half-precision rows are widened
-//! into the first-level cache a piece at a time, right before the piece is used.
+//! one chain along the keys, and keys past a query's last one are not added. The two products are in
+//! [`super::latent_rows`].
 
-use super::BLOCK_TOKENS;
-use super::lanes::{Element, Lanes, Plain, fetch_far};
+use super::lanes::{Element, Lanes, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Ymm2, Zmm};
+use super::latent_rows::{Fetch, score_rows, sum_rows};
 use super::running::Running;
 use super::tile::{exp_lanes, per_isa};
 use crate::cpu::Isa;
-use std::mem::MaybeUninit;
 
 /// Queries side by side, at most: four groups of lanes.
 pub(super) const MOST_LANES: usize = 64;
-/// Numbers of the queries, over all lanes, that stay in the first-level cache while the rows of a block
-/// pass: 16 KiB.
-const QUERY_NUMBERS: usize = 4096;
 
 /// Rows of a block as the cache holds them, [BLOCK_TOKENS, stride].
 #[derive(Clone, Copy)]
@@ -99,7 +95,7 @@ unsafe fn attend_latent_on<V: Lanes>(block: &LatentBlock, state: Running) {
 
 #[inline(always)]
 unsafe fn attend_rows<V: Lanes, E: Element>(block: &LatentBlock, rows: *const E, state: Running) {
-    let mut fetch = Fetch { next: block.next, end: block.next.wrapping_add(block.next_bytes) };
+    let mut fetch = Fetch::new(block.next, block.next_bytes);
     // SAFETY: the caller's promise.
     unsafe {
         // Sixteen accumulators; where registers are few, four.
@@ -125,117 +121,6 @@ unsafe fn attend_rows<V: Lanes, E: Element>(block: &LatentBlock, rows: *const E,
 
 #[repr(align(64))]
 struct Rescale([f32; MOST_LANES]);
-
-/// Memory that is read next, fetched a line at a time between the products.
-struct Fetch {
-    next: *const u8,
-    end: *const u8,
-}
-
-impl Fetch {
-    #[inline(always)]
-    fn line(&mut self) {
-        if self.next < self.end {
-            fetch_far(self.next);
-            self.next = self.next.wrapping_add(64);
-        }
-    }
-}
-
-/// A piece of rows in f32: where they lie if the cache holds them so, else widened.
-#[repr(align(64))]
-struct Piece<const N: usize>(MaybeUninit<[f32; N]>);
-
-impl<const N: usize> Piece<N> {
-    fn new() -> Self {
-        Piece(MaybeUninit::uninit())
-    }
-
-    /// `n` rows of `width` numbers from `rows` on: the first one, and the distance of the others.
-    ///
-    /// # Safety
-    /// The rows must reach that far, in whole lanes; a piece holds N numbers.
-    #[inline(always)]
-    unsafe fn of<V: Lanes, E: Element>(
-        &mut self,
-        rows: *const E,
-        stride: usize,
-        (n, width): (usize, usize),
-    ) -> (*const f32, usize) {
-        if E::IS_F32 {
-            return (rows.cast(), stride);
-        }
-        let width = width.next_multiple_of(16);
-        let dst: *mut f32 = self.0.as_mut_ptr().cast();
-        // SAFETY: the caller's promise.
-        unsafe {
-            for i in 0..n {
-                let mut k = 0;
-                while k < width {
-                    E::load::<V>(rows.add(i * stride + k)).store(dst.add(i * width + k));
-                    k += 16;
-                }
-            }
-        }
-        (dst, width)
-    }
-}
-
-/// Products of all queries with the rows that any of them sees: `G` groups of lanes and `T` rows in
-/// registers.
-#[inline(always)]
-unsafe fn score_rows<V: Lanes, E: Element, const G: usize, const T: usize>(
-    block: &LatentBlock,
-    rows: *const E,
-    fetch: &mut Fetch,
-) {
-    let step = QUERY_NUMBERS / block.lanes;
-    let lanes = block.lanes;
-    let mut piece = Piece::<QUERY_NUMBERS>::new();
-    for first in (0..block.qk_dim).step_by(step) {
-        let width = step.min(block.qk_dim - first);
-        for lane in (0..lanes).step_by(16 * G) {
-            for t in (0..block.most).step_by(T) {
-                // SAFETY: the caller's promise; BLOCK_TOKENS is a multiple of T, and T rows of a
-                // piece are no more than there are queries times rows.
-                unsafe {
-                    let scores = block.scores.add(t * lanes + lane);
-                    let rows = rows.add(t * block.stride + first);
-                    let (rows, stride) = piece.of::<V, E>(rows, block.stride, (T, width));
-                    let q_t = block.q_t.add(first * lanes + lane);
-                    let mut acc = [[V::splat(0.0); G]; T];
-                    if first > 0 {
-                        for i in 0..T {
-                            for g in 0..G {
-                                acc[i][g] = V::load(scores.add(i * lanes + g * 16));
-                            }
-                        }
-                    }
-                    for d in 0..width {
-                        let mut q = [V::splat(0.0); G];
-                        for g in 0..G {
-                            q[g] = V::load(q_t.add(d * lanes + g * 16));
-                        }
-                        for i in 0..T {
-                            let x = V::splat(*rows.add(i * stride + d));
-                            for g in 0..G {
-                                acc[i][g] = x.mul_add(q[g], acc[i][g]);
-                            }
-                        }
-                        if d % (4 * G) == 0 {
-                            fetch.line();
-                        }
-                    }
-                    for i in 0..T {
-                        for g in 0..G {
-                            acc[i][g].store(scores.add(i * lanes + g * 16));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// Turns the scores of sixteen queries into weights; returns the factor on what was summed before.
 #[inline(always)]
@@ -273,96 +158,6 @@ unsafe fn weigh<V: Lanes>(block: &LatentBlock, lane: usize, state: Running) -> V
         }
         rescale
     }
-}
-
-/// Adds the weighted rows to the sums: `G` groups of lanes and `T` components in registers.
-#[inline(always)]
-unsafe fn sum_rows<V: Lanes, E: Element, const G: usize, const T: usize>(
-    block: &LatentBlock,
-    rows: *const E,
-    rescale: *const f32,
-    state: Running,
-    fetch: &mut Fetch,
-) {
-    let lanes = block.lanes;
-    let mut piece = Piece::<{ 16 * BLOCK_TOKENS }>::new();
-    for lane in (0..lanes).step_by(16 * G) {
-        for v in (0..block.v_pad).step_by(16) {
-            // SAFETY: the caller's promise; `v_pad` is whole lanes, and T divides sixteen.
-            unsafe {
-                let rows = rows.add(v);
-                let (rows, stride) = piece.of::<V, E>(rows, block.stride, (block.most, 16));
-                for i in (0..16).step_by(T) {
-                    let piece = (rows.add(i), stride, v + i);
-                    sum_columns::<V, G, T>(block, piece, lane, rescale, state, fetch);
-                }
-            }
-        }
-    }
-}
-
-/// [`sum_rows`] for `T` components: the first row from the first of them on, the distance of rows, and the
-/// number of the component.
-#[inline(always)]
-unsafe fn sum_columns<V: Lanes, const G: usize, const T: usize>(
-    block: &LatentBlock,
-    (rows, stride, v): (*const f32, usize, usize),
-    lane: usize,
-    rescale: *const f32,
-    state: Running,
-    fetch: &mut Fetch,
-) {
-    let lanes = block.lanes;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let acc = state.acc.add(v * lanes + lane);
-        let mut sum = [[V::splat(0.0); G]; T];
-        for g in 0..G {
-            let rescale = V::load(rescale.add(lane + g * 16));
-            for i in 0..T {
-                sum[i][g] = V::load(acc.add(i * lanes + g * 16)).mul(rescale);
-            }
-        }
-        for t in 0..block.shared {
-            let w: [V; G] = weights(block, t, lane);
-            for i in 0..T {
-                let x = V::splat(*rows.add(t * stride + i));
-                for g in 0..G {
-                    sum[i][g] = w[g].mul_add(x, sum[i][g]);
-                }
-            }
-            if t % (4 * G) == 0 {
-                fetch.line();
-            }
-        }
-        // The causal staircase: rows that some queries do not see.
-        for t in block.shared..block.most {
-            let w: [V; G] = weights(block, t, lane);
-            for g in 0..G {
-                let counts = V::load(block.counts.add(lane + g * 16));
-                for i in 0..T {
-                    let x = V::splat(*rows.add(t * stride + i));
-                    let more = w[g].mul_add(x, sum[i][g]);
-                    sum[i][g] = counts.above(t as f32, more, sum[i][g]);
-                }
-            }
-        }
-        for i in 0..T {
-            for g in 0..G {
-                sum[i][g].store(acc.add(i * lanes + g * 16));
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn weights<V: Lanes, const G: usize>(block: &LatentBlock, t: usize, lane: usize) -> [V; G] {
-    let mut w = [V::splat(0.0); G];
-    for g in 0..G {
-        // SAFETY: the caller's promise.
-        w[g] = unsafe { V::load(block.scores.add(t * block.lanes + lane + g * 16)) };
-    }
-    w
 }
 
 #[inline(always)]

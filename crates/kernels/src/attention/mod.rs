@@ -22,6 +22,7 @@ mod fresh;
 mod grad_tile;
 mod lanes;
 mod latent;
+mod latent_rows;
 mod latent_tile;
 mod paged;
 mod parts;

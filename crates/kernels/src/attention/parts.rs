@@ -35,21 +35,29 @@ pub(super) trait Walk: Sync {
     fn n_lists(&self) -> usize;
     /// States that list `list` needs, and the most keys that one of its queries sees.
     fn size(&self, list: usize) -> (usize, usize);
-    /// Takes the keys of some blocks into `state`, which stands before the first of them.
+    /// Takes the keys of some blocks into `state`, which stands before the first of them. The calling thread
+    /// probably goes on with block `after` then, if there is one.
     ///
     /// # Safety
     /// `state` has room for the list.
-    unsafe fn attend(&self, list: usize, blocks: Range<usize>, state: Running);
-    /// Takes the state over a part that begins with key `first_key` into the state over the keys before it.
+    unsafe fn attend(&self, list: usize, blocks: Range<usize>, after: usize, state: Running);
+    /// Takes the state over a part that begins with key `first_key` into the state over the keys before it;
+    /// of the weighted sums the components `values`, whole lanes.
     ///
     /// # Safety
     /// Both have room for the list.
-    unsafe fn merge(&self, list: usize, first_key: usize, total: Running, part: Running);
-    /// Writes the result.
+    unsafe fn merge(
+        &self,
+        list: usize,
+        first_key: usize,
+        states: [Running; 2],
+        values: Range<usize>,
+    );
+    /// Writes the components `values` of the result.
     ///
     /// # Safety
-    /// `state` has room for the list.
-    unsafe fn finish(&self, list: usize, state: Running);
+    /// `state` has room for the list, and no one else writes them.
+    unsafe fn finish(&self, list: usize, state: Running, values: Range<usize>);
 }
 
 thread_local! {
@@ -115,7 +123,7 @@ pub(super) fn walk_chunk(
                 take_parts(walker, list, here, [total, part], (n, v_pad));
             });
             if blocks.contains(&(n_blocks - 1)) {
-                walker.finish(list, total);
+                walker.finish(list, total, 0..v_pad);
             }
         }
     });
@@ -131,14 +139,15 @@ unsafe fn take_parts(
     (n, v_pad): (usize, usize),
 ) {
     for blocks in parts(blocks.end).skip(blocks.start / PART_BLOCKS) {
+        let after = blocks.end;
         // SAFETY: the caller's promise.
         unsafe {
             if blocks.start == 0 {
-                walker.attend(list, blocks, total);
+                walker.attend(list, blocks, after, total);
             } else {
                 part.begin(n, v_pad);
-                walker.attend(list, blocks.clone(), part);
-                walker.merge(list, blocks.start * BLOCK_TOKENS, total, part);
+                walker.attend(list, blocks.clone(), after, part);
+                walker.merge(list, blocks.start * BLOCK_TOKENS, [total, part], 0..v_pad);
             }
         }
     }
@@ -154,7 +163,7 @@ fn whole(walker: &impl Walk, list: usize, v_pad: usize) {
             total.begin(n, v_pad);
             let blocks = 0..n_keys.div_ceil(BLOCK_TOKENS);
             take_parts(walker, list, blocks, [total, part], (n, v_pad));
-            walker.finish(list, total);
+            walker.finish(list, total, 0..v_pad);
         }
     });
 }
@@ -174,29 +183,44 @@ fn split(walker: &impl Walk, lists: Range<usize>, v_pad: usize, memory: &mut Lin
     }
     starts.push(tasks.len());
     let memory = Shards::new(memory.room(at));
-    // SAFETY: every task of the first loop has a state of its own, every task of the second the states
-    // of its list.
+    // SAFETY: every task of the first loop has a state of its own, every task of the second a strip of the states
+    // of its list, of which it changes no other.
     let state_of = |(list, _, at): &(usize, Range<usize>, usize)| unsafe {
         let n = walker.size(*list).0;
         Running::within(memory.slice(*at..at + Running::len(n, v_pad)), n, v_pad)
     };
+    let n_threads = threads::n_threads();
     threads::run(tasks.len(), |task| {
         let (list, blocks, _) = &tasks[task];
         let state = state_of(&tasks[task]);
         // SAFETY: the state has room for the list.
         unsafe {
             state.begin(walker.size(*list).0, v_pad);
-            walker.attend(*list, blocks.clone(), state);
+            walker.attend(*list, blocks.clone(), blocks.start + PART_BLOCKS * n_threads, state);
         }
     });
-    threads::run(lists.len(), |i| {
+    // Where lists are few, each thread takes some components of all states.
+    let n_strips = if lists.len() < n_threads { n_threads.min(v_pad / 16) } else { 1 };
+    threads::run(lists.len() * n_strips, |i| {
+        let (i, strip) = (i / n_strips, i % n_strips);
+        let [from, to] = [strip, strip + 1].map(|strip| v_pad / 16 * strip / n_strips * 16);
         let tasks = &tasks[starts[i]..starts[i + 1]];
-        let (list, total) = (lists.start + i, state_of(&tasks[0]));
-        for task in &tasks[1..] {
-            // SAFETY: the states have room for the list.
-            unsafe { walker.merge(list, task.1.start * BLOCK_TOKENS, total, state_of(task)) };
-        }
-        // SAFETY: as above.
-        unsafe { walker.finish(list, total) };
+        let (list, first) = (lists.start + i, state_of(&tasks[0]));
+        let n = walker.size(list).0;
+        STATES.with_borrow_mut(|states| {
+            // What the strips share is taken on by each of them alone.
+            let [own, _] = states.states(n, v_pad);
+            // SAFETY: the states have room for the list; strips have components of their own.
+            unsafe {
+                own.max.copy_from_nonoverlapping(first.max, n);
+                own.sum.copy_from_nonoverlapping(first.sum, n * 16);
+                let total = Running { acc: first.acc, ..own };
+                for task in &tasks[1..] {
+                    let states = [total, state_of(task)];
+                    walker.merge(list, task.1.start * BLOCK_TOKENS, states, from..to);
+                }
+                walker.finish(list, total, from..to);
+            }
+        });
     });
 }

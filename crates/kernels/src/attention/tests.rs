@@ -727,6 +727,45 @@ fn stored_per_head_weights_have_the_bits_of_their_widened_values() {
 }
 
 #[test]
+fn per_head_weights_in_two_parts_have_the_bits_of_one_matrix() {
+    use crate::quant::Format;
+    use crate::stored::Matrix;
+    let (n_heads, d_nope, d_v) = (3, 64, 21);
+    for (rank, formats) in [
+        (40, [Format::F32, Format::F16]),
+        (96, [Format::Q8_0, Format::Q5_0]),
+        (32, [Format::Q5_0, Format::Q8_0]),
+    ] {
+        let of = |seed, rows: usize, columns: usize, format| {
+            Matrix::from_f32(&noise(seed, rows * columns), rows, columns, format).unwrap()
+        };
+        let keys_t = of(1, n_heads * rank, d_nope, formats[0]);
+        let values = of(2, n_heads * d_v, rank, formats[1]);
+        let (turned, low) = (keys_t.to_f32(), values.to_f32());
+        let mut joined = vec![];
+        for head in 0..n_heads {
+            for i in 0..d_nope {
+                joined.extend((0..rank).map(|j| turned[(head * rank + j) * d_nope + i]));
+            }
+            joined.extend_from_slice(&low[head * d_v * rank..][..d_v * rank]);
+        }
+        let whole = Matrix::from_f32(&joined, n_heads * (d_nope + d_v), rank, Format::F32).unwrap();
+        let parted = whole.clone().with_parts(keys_t, values);
+        for n in [1, 3, 8, 9, 70] {
+            let q = noise(3, n * n_heads * (d_nope + 8));
+            let context = noise(4, n * n_heads * rank);
+            let [want, found] = [&whole, &parted].map(|matrix| {
+                let weights = absorb::Weights::Stored(matrix);
+                let weights =
+                    absorb::HeadWeights { weights, n_heads, d_nope, d_v, rank, bf16: false };
+                absorbed(&weights, &q, &context).map(|x| bits(&x))
+            });
+            assert_eq!(want, found, "rank {rank}, {n} rows");
+        }
+    }
+}
+
+#[test]
 fn keys_made_chunk_by_chunk_give_the_bits_of_the_whole_sequence() {
     let h = heads(3, 3, 24, 16);
     let n = 1100;

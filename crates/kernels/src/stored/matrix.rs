@@ -18,6 +18,7 @@ pub struct Matrix {
     row_bytes: usize,
     bytes: SharedBytes,
     scales: Option<Scales>,
+    parts: Option<Arc<[Matrix; 2]>>,
 }
 
 /// Multipliers of blocks of a matrix (DeepSeek-V3, arXiv:2412.19437, section 3.3): element `(i, j)` is
@@ -93,7 +94,7 @@ impl Matrix {
         if found != expected {
             return Err(MatrixError::Length { found, expected });
         }
-        Ok(Matrix { format, n_out, n_in, row_bytes, bytes, scales: None })
+        Ok(Matrix { format, n_out, n_in, row_bytes, bytes, scales: None, parts: None })
     }
 
     /// The same matrix with multipliers of blocks.
@@ -106,6 +107,22 @@ impl Matrix {
         }
         self.scales = Some(scales);
         Ok(self)
+    }
+
+    /// The same matrix with the two it was put together from, for those who can read them as they are: of
+    /// `kv_b_proj` [H · (Dn + Dv), r], the keys of each head turned, [H · r, Dn], and the values [H · Dv, r].
+    ///
+    /// Panics if they hold other numbers of elements.
+    pub fn with_parts(mut self, keys_t: Matrix, values: Matrix) -> Matrix {
+        let n = |matrix: &Matrix| matrix.n_out * matrix.n_in;
+        assert_eq!(n(&keys_t) + n(&values), n(&self), "elements of two parts");
+        self.parts = Some(Arc::new([keys_t, values]));
+        self
+    }
+
+    /// The matrices it was put together from.
+    pub fn parts(&self) -> Option<&[Matrix; 2]> {
+        self.parts.as_deref()
     }
 
     /// Stores `values` [n_out, n_in] in `format`; rounding as [`quant::quantize`].
@@ -132,7 +149,7 @@ impl Matrix {
             let range = rows.start / height * per_row..rows.end.div_ceil(height) * per_row;
             Scales { values: scales.values[range].into(), block: scales.block }
         });
-        Matrix { n_out: rows.len(), bytes, scales, ..self.clone() }
+        Matrix { n_out: rows.len(), bytes, scales, parts: None, ..self.clone() }
     }
 
     /// The stored bytes.

@@ -21,7 +21,7 @@ pub enum GgufTensorData {
 ///
 /// Rows of q and k stay in the file's order, which `config.rope_interleave` describes. A
 /// `kv_b_proj` in two parts is put together: in the format of the parts if that is plain floats,
-/// else widened to f32.
+/// else widened to f32. It keeps the parts too.
 ///
 /// Errors: missing or misshapen tensors, formats we cannot compute with.
 pub fn read(gguf: &Gguf, config: &Config, spec: &TensorSpec) -> Result<GgufTensorData, Error> {
@@ -107,11 +107,14 @@ fn join_kv_b(
         (a, b) if a == b && a.block_len() == 1 => a,
         _ => Format::F32,
     };
-    Matrix::from_f32(&joined, spec.shape[0], spec.shape[1], format).map_err(|error| Error::Matrix {
-        path: k_b.path().to_owned(),
-        tensor: k_b.name().to_owned(),
-        error,
-    })
+    let joined =
+        Matrix::from_f32(&joined, spec.shape[0], spec.shape[1], format).map_err(|error| {
+            let (path, tensor) = (k_b.path().to_owned(), k_b.name().to_owned());
+            Error::Matrix { path, tensor, error }
+        })?;
+    let [keys, values] = [(k_b, heads * rank, d_nope), (v_b, heads * d_v, rank)];
+    let part = |(tensor, n_out, n_in)| matrix(tensor, n_out, n_in, 0);
+    Ok(joined.with_parts(part(keys)?, part(values)?))
 }
 
 /// Refuses another shape. Writers may drop leading sizes of one, which we forgive.
