@@ -264,8 +264,9 @@ class Bench:
 
     def rollouts(self):
         ours, peers = [], {}
-        for _ in range(1):
-            told = run_json([*self.fathom, "rollout", "--json", "--threads", self.args.threads])
+        for _ in range(self.args.rounds):
+            # Both take the likeliest token: how draws are made differs too much to be compared.
+            told = run_json([*self.fathom, "rollout", "--greedy", "--json", "--threads", self.args.threads])
             if told is None:
                 return
             rows = told.get("rows") or told.get("shapes") or [told]
@@ -273,7 +274,7 @@ class Bench:
             told = run_json([self.python, HERE / "generate_batch.py", "--threads", self.args.threads, "--repeats", "1"])
             if told:
                 peers.setdefault("transformers | generate", []).append(told["tokens_per_s"])
-        self.table.add("rollouts", "v3-16m, 64 sequences", "tokens/s", ours, peers, None, "10×")
+        self.table.add("rollouts", "v3-16m, 64 sequences, greedy", "tokens/s", ours, peers, None, "10×")
 
     def tokenizer(self):
         if not (self.args.tokenizer and self.args.text):
