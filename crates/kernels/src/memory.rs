@@ -2,7 +2,7 @@
 //!
 //! A decode step reads all weights and the whole cache, and does little with each number: with pages of
 //! 4 KiB it waits for the page tables. Blocks are cut from large pieces, so that small matrices share
-//! such pages.
+//! such pages. And lines can be asked for before they are needed.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -100,6 +100,30 @@ pub(crate) fn advise_large_pages(start: *mut u8, n_bytes: usize) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (start, n_bytes);
+}
+
+/// Asks for the cache line at `at`, to be used soon; any address will do.
+#[inline(always)]
+pub(crate) fn fetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Asks for the cache line at `at` in the second-level cache; any address will do.
+#[inline(always)]
+pub(crate) fn fetch_far(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Where small blocks come from.

@@ -5,11 +5,12 @@
 //! falls into nor its neighbours show in its bits.
 
 use super::BLOCK_TOKENS;
-use super::lanes::{Element, Lanes, Plain, fetch};
+use super::lanes::{Element, Lanes, Plain};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Ymm2, Zmm};
 use super::tile::per_isa;
 use crate::cpu::Isa;
+use crate::memory::fetch;
 
 /// Rows up to which blocks in f32 are read faster than caches bring them.
 const FEW_ROWS: usize = 2;

@@ -77,30 +77,6 @@ impl Element for u16 {
     }
 }
 
-/// Asks for the cache line at `at`, to be used soon; any address will do.
-#[inline(always)]
-pub(super) fn fetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// Asks for the cache line at `at` in the second-level cache; any address will do.
-#[inline(always)]
-pub(super) fn fetch_far(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
 /// Plain Rust: the definition.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 16]);

@@ -5,9 +5,10 @@
 //! ports. Every multiply-add takes one number of a row from memory, so a piece is read number by number.
 
 use super::BLOCK_TOKENS;
-use super::lanes::{Element, Lanes, fetch_far};
+use super::lanes::{Element, Lanes};
 use super::latent_tile::LatentBlock;
 use super::running::Running;
+use crate::memory::fetch_far;
 use std::mem::MaybeUninit;
 
 /// Columns of a piece of rows in a product with queries.

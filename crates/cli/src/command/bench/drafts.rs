@@ -1,5 +1,6 @@
 //! `fathom bench drafts`: what drafts bring on the held-out questions of a trained run.
 
+use super::rate::Spread;
 use crate::command::Machine;
 use crate::failure::Failure;
 use crate::output::{json_to_stdout, to_stdout};
@@ -61,9 +62,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     };
     let (model, rates) = draft_rates(&args.run, args.model.as_deref(), work)?;
     let DraftRates { n_questions, n_answers, n_same, n_tokens, tokens_per_s, counts } = rates;
-    let of = |way: usize| tokens_per_s.iter().map(|pair| pair[way]).collect::<Vec<f64>>();
-    let (without, with) = (of(0), of(1));
-    let ratio = median(tokens_per_s.iter().map(|[without, with]| with / without).collect());
+    let of = |way: usize| tokens_per_s.iter().map(move |pair| pair[way]);
+    let [without, with] = [0, 1].map(|way| Spread::of(of(way)).median);
+    let ratio = Spread::of(tokens_per_s.iter().map(|[without, with]| with / without)).median;
     let n_threads = fathom_kernels::threads::n_threads();
     let all_tokens = n_tokens * tokens_per_s.len();
     let per_pass = all_tokens as f64 / (counts.n_passes.max(1)) as f64;
@@ -76,11 +77,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             "answers": n_answers,
             "same_answers": n_same,
             "tokens": n_tokens,
-            "tokens_per_s": median(with.clone()),
-            "tokens_per_s_without": median(without.clone()),
+            "tokens_per_s": with,
+            "tokens_per_s_without": without,
             "ratio": ratio,
-            "tokens_per_s_rounds": with,
-            "tokens_per_s_without_rounds": without,
+            "tokens_per_s_rounds": of(1).collect::<Vec<f64>>(),
+            "tokens_per_s_without_rounds": of(0).collect::<Vec<f64>>(),
             "tokens_per_pass": per_pass,
             "acceptance": counts.acceptance(),
         }));
@@ -89,8 +90,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let right = counts.acceptance().map_or("–".to_owned(), |a| format!("{:.1} %", 100.0 * a));
     let row = vec![
         model,
-        format!("{:.0}", median(with)),
-        format!("{:.0}", median(without)),
+        format!("{with:.0}"),
+        format!("{without:.0}"),
         format!("{ratio:.2}×"),
         format!("{per_pass:.2}"),
         right,
@@ -98,9 +99,4 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     ];
     let about = format!("{n_questions} questions, {n_tokens} tokens, threads: {n_threads}\n");
     to_stdout(&(align(&[heading.map(str::to_owned).to_vec(), row]) + &about))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

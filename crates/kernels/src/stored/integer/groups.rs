@@ -1,6 +1,6 @@
 //! Writing rounded rows, group by group.
 
-use super::rounded::{GROUP, GROUPS, HALF, HALVES, START_MIDDLE};
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, START_MIDDLE};
 use crate::cpu::{Isa, isa};
 use crate::lanes::per_isa;
 use crate::quant::CHUNK;
@@ -61,7 +61,7 @@ impl Groups {
     }
 
     /// Copies a chunk of a row. Safety: both have room for one, and no one else touches this one.
-    pub(super) unsafe fn copy_chunk(&self, from: &Groups) {
+    pub(super) unsafe fn copy_chunk(&self, from: &Piece) {
         // SAFETY: the caller's promise.
         unsafe {
             self.codes.copy_from_nonoverlapping(from.codes, CHUNK);

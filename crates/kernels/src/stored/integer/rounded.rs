@@ -129,11 +129,12 @@ impl Rounded {
         let n_rows = self.n_rows;
         assert!(rows.iter().all(|row| (*row as usize) < n_rows), "rows of {n_rows}");
         let mut gathered = Rounded::stale(rows.len(), self.n_in);
-        let (from, to) = (self.places_to_read(), gathered.places());
+        let to = gathered.places();
         run_ranges(rows.len(), ROWS_PER_TASK, |range| {
             for at in range {
                 for start in (0..self.n_in).step_by(CHUNK) {
-                    let from = from.of(rows[at] as usize, start);
+                    let row = rows[at] as usize;
+                    let from = self.piece(start, &(row..row + 1));
                     // SAFETY: the places exist, and no two rows and no two chunks share one.
                     unsafe { to.of(at, start).copy_chunk(&from) };
                 }
@@ -188,18 +189,6 @@ impl Rounded {
             scales: scales.as_mut_ptr(),
             starts: starts.each_mut().map(|starts| starts.as_mut_ptr()),
             totals: totals.each_mut().map(|totals| totals.as_mut_ptr()),
-        };
-        Places { first, n_rows: self.n_rows, n_in: self.n_in }
-    }
-
-    /// [`Rounded::places`], never to be written through.
-    fn places_to_read(&self) -> Places {
-        let Body { codes, scales, starts, totals } = &self.body;
-        let first = Groups {
-            codes: codes.as_ptr().cast_mut(),
-            scales: scales.as_ptr().cast_mut(),
-            starts: starts.each_ref().map(|starts| starts.as_ptr().cast_mut()),
-            totals: totals.each_ref().map(|totals| totals.as_ptr().cast_mut()),
         };
         Places { first, n_rows: self.n_rows, n_in: self.n_in }
     }

@@ -2,6 +2,7 @@
 
 use super::opened::{Opened, PANEL, PanelRows};
 use super::{FEW, N_STEP, PANELS, Rounded, Tile, variant};
+use crate::memory::fetch_far;
 use crate::quant::{self, CHUNK};
 use crate::stored::Matrix;
 use std::ops::Range;
@@ -125,7 +126,7 @@ impl Ahead {
             if self.n_rows == 0 {
                 return;
             }
-            fetch(self.row.wrapping_add(LINE * self.line));
+            fetch_far(self.row.wrapping_add(LINE * self.line));
             self.line += 1;
             if self.line == self.lines {
                 self.line = 0;
@@ -134,17 +135,4 @@ impl Ahead {
             }
         }
     }
-}
-
-/// Asks for a line; an address that does not exist is ignored.
-#[inline(always)]
-fn fetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: SSE is part of every x86-64 processor; prefetching reads nothing.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
