@@ -5,8 +5,9 @@
 #![cfg(target_arch = "x86_64")]
 
 use super::Tile;
+use super::groups::TO_INTEGER_BITS;
 use super::opened::PANEL;
-use super::rounded::{GROUP, GROUPS, HALF, HALVES, START_MIDDLE};
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, START_MIDDLES};
 use crate::quant::CHUNK;
 use std::arch::x86_64::*;
 
@@ -44,14 +45,13 @@ unsafe fn panel<const M: usize>(tile: &Tile, p: usize) {
             let first = dots::<M>(tile, p, 2 * b);
             let second = dots::<M>(tile, p, 2 * b + 1);
             for i in 0..M {
-                let scale = *tile.x.scales.add(i * GROUPS + b);
+                let scale = _mm256_set1_ps((*tile.x.scales.add(i * GROUPS + b)).scale);
                 for part in 0..PARTS {
                     let sum = &mut sums[i][part];
                     if coding.group == GROUP {
                         let dot = _mm256_add_epi32(first[i][part], second[i][part]);
-                        let scales =
-                            _mm256_mul_ps(load(&opened.scales[b], part), _mm256_set1_ps(scale));
-                        *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scales, *sum);
+                        let term = _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale);
+                        *sum = _mm256_fmadd_ps(term, load(&opened.scales[b], part), *sum);
                         if coding.has_mins {
                             let total = *tile.x.totals[0].add(i * GROUPS + b);
                             *sum = _mm256_fmadd_ps(
@@ -68,7 +68,7 @@ unsafe fn panel<const M: usize>(tile: &Tile, p: usize) {
                         let second = _mm256_cvtepi32_ps(second[i][part]);
                         let term =
                             _mm256_fmadd_ps(second, load(&opened.scales[2 * b + 1], part), term);
-                        *sum = _mm256_fmadd_ps(term, _mm256_set1_ps(scale), *sum);
+                        *sum = _mm256_fmadd_ps(term, scale, *sum);
                         if coding.has_mins {
                             for half in 0..2 {
                                 let at = i * HALVES + 2 * b + half;
@@ -102,15 +102,16 @@ unsafe fn load(of: &[f32; PANEL], part: usize) -> __m256 {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dots<const M: usize>(tile: &Tile, p: usize, half: usize) -> [[__m256i; PARTS]; M] {
     let (opened, middle) = (&tile.panels[p], tile.coding.middle);
-    let signed = middle == START_MIDDLE;
+    // Otherwise codes are small, and count from 32 or, so many times, from less.
+    let signed = middle == START_MIDDLES[0];
     let ones = _mm256_set1_epi16(1);
     let mut dots = [[_mm256_setzero_si256(); PARTS]; M];
     // SAFETY: the caller's promise.
     unsafe {
         if !signed && middle != 0 {
             for i in 0..M {
-                let start = *tile.x.starts[1].add(i * HALVES + half);
-                let start = start / (START_MIDDLE / middle);
+                let start = *tile.x.starts[1].add(i * HALVES + half) - TO_INTEGER_BITS;
+                let start = start / (START_MIDDLES[1] / middle);
                 dots[i] = [_mm256_set1_epi32(start); PARTS];
             }
         }

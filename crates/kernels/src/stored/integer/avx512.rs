@@ -1,8 +1,9 @@
 //! Tiles of 6 rows × 32 rows of W in `vpdpbusd` (4 × 32 where W has two scales in a group).
 #![cfg(target_arch = "x86_64")]
 
+use super::groups::{TO_INTEGER, TO_INTEGER_BITS};
 use super::opened::{Opened, PANEL};
-use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, START_MIDDLE};
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, Scale};
 use super::{PANELS, Tile};
 use crate::quant::CHUNK;
 use std::arch::x86_64::*;
@@ -15,15 +16,16 @@ pub(super) unsafe fn tile(tile: &Tile) {
     debug_assert!(tile.m <= M && tile.x.len <= CHUNK);
     // SAFETY: the caller's promise.
     unsafe {
-        // With minima codes count from zero. Otherwise from 128 or, so much to the right, from less.
+        // With minima codes count from zero. Otherwise from what starts are made for or, so many bits to the
+        // right, from less.
         match (tile.coding.group, tile.coding.middle) {
             (GROUP, 0) => sized::<true, 0>(tile),
-            (GROUP, START_MIDDLE) => sized::<false, 0>(tile),
+            (GROUP, 128) => sized::<false, 0>(tile),
             (GROUP, 16) => sized::<false, 3>(tile),
             (GROUP, 8) => sized::<false, 4>(tile),
             (_, 0) => sized_halves::<true, 0>(tile),
-            (_, 32) => sized_halves::<false, 2>(tile),
-            (_, 4) => sized_halves::<false, 5>(tile),
+            (_, 32) => sized_halves::<false, 0>(tile),
+            (_, 4) => sized_halves::<false, 3>(tile),
             (group, middle) => unreachable!("codes in groups of {group} from {middle}"),
         }
     }
@@ -91,11 +93,16 @@ impl Opened {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn start<const MINS: bool, const SHIFT: u32>(start: *const i32) -> [__m512i; PANELS] {
     if MINS {
-        return [_mm512_setzero_si512(); PANELS];
+        return [_mm512_set1_epi32(TO_INTEGER_BITS); PANELS];
     }
     // SAFETY: the caller's promise.
     let start = _mm512_set1_epi32(unsafe { *start });
-    [if SHIFT == 0 { start } else { _mm512_srai_epi32::<SHIFT>(start) }; PANELS]
+    if SHIFT == 0 {
+        return [start; PANELS];
+    }
+    // The lowest bits of both parts are zeros.
+    let lost = TO_INTEGER_BITS - (TO_INTEGER_BITS >> SHIFT);
+    [_mm512_add_epi32(_mm512_srai_epi32::<SHIFT>(start), _mm512_set1_epi32(lost)); PANELS]
 }
 
 /// Four neighbours of a row of x in every lane. Safety: they exist.
@@ -174,10 +181,10 @@ unsafe fn whole<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile)
                 let scales = _mm512_load_ps(tile.panels[p].scales(b));
                 let mins = _mm512_load_ps(tile.panels[p].mins(b));
                 for i in 0..M {
-                    let scale = _mm512_set1_ps(*x_scales.add(i * GROUPS + b));
-                    let scale = _mm512_mul_ps(scales, scale);
-                    let dot = _mm512_cvtepi32_ps(dots[i][p]);
-                    sums[i][p] = _mm512_fmadd_ps(dot, scale, sums[i][p]);
+                    let Scale { scale, excess } = *x_scales.add(i * GROUPS + b);
+                    let dot = _mm512_castsi512_ps(dots[i][p]);
+                    let term = _mm512_fmsub_ps(dot, _mm512_set1_ps(scale), _mm512_set1_ps(excess));
+                    sums[i][p] = _mm512_fmadd_ps(term, scales, sums[i][p]);
                     if MINS {
                         let total = _mm512_set1_ps(*totals[0].add(i * GROUPS + b));
                         sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
@@ -195,6 +202,7 @@ unsafe fn halves<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile
     // SAFETY: as in `whole`.
     unsafe {
         let mut sums = sums_so_far::<M>(tile);
+        let to_integer = _mm512_set1_ps(TO_INTEGER);
         let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
             (tile.panels, tile.x);
         for b in 0..len / GROUP {
@@ -218,18 +226,20 @@ unsafe fn halves<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile
                 }
                 for p in 0..PANELS {
                     let scales = _mm512_load_ps(tile.panels[p].scales(half));
+                    let excess = _mm512_mul_ps(scales, to_integer);
                     for i in 0..M {
-                        let dot = _mm512_cvtepi32_ps(dots[i][p]);
+                        let dot = _mm512_castsi512_ps(dots[i][p]);
                         terms[i][p] = if half == 2 * b {
-                            _mm512_mul_ps(dot, scales)
+                            _mm512_fmsub_ps(dot, scales, excess)
                         } else {
+                            let dot = _mm512_sub_ps(dot, to_integer);
                             _mm512_fmadd_ps(dot, scales, terms[i][p])
                         };
                     }
                 }
             }
             for i in 0..M {
-                let scale = _mm512_set1_ps(*x_scales.add(i * GROUPS + b));
+                let scale = _mm512_set1_ps((*x_scales.add(i * GROUPS + b)).scale);
                 for p in 0..PANELS {
                     sums[i][p] = _mm512_fmadd_ps(terms[i][p], scale, sums[i][p]);
                     if MINS {

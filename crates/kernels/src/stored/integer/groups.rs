@@ -1,15 +1,20 @@
 //! Writing rounded rows, group by group.
 
-use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, START_MIDDLE};
+use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, START_MIDDLES, Scale};
 use crate::cpu::{Isa, isa};
 use crate::lanes::per_isa;
 use crate::quant::CHUNK;
 use crate::swiglu;
 
 /// Adding this to a float below 2²² in size leaves its nearest integer (ties to even) in the low bits.
+/// Likewise an integer of that size, added to the bits of this, makes the float of both.
 pub(super) const TO_INTEGER: f32 = 12_582_912.0;
+/// The bits of [`TO_INTEGER`], as a dot product starts from them.
+pub(super) const TO_INTEGER_BITS: i32 = TO_INTEGER.to_bits() as i32;
 /// Groups below this size are zeros: their scale would not be a normal number.
-pub(super) const SMALLEST: f32 = 1e-30;
+const SMALLEST: f32 = 1e-30;
+/// Groups above this size are not numbers: their scale's excess would not be finite.
+const LARGEST: f32 = 1e30;
 
 /// The groups of all rows, for threads that write different ones.
 #[derive(Clone, Copy)]
@@ -38,7 +43,7 @@ impl Places {
 #[derive(Clone, Copy)]
 pub(super) struct Groups {
     pub(super) codes: *mut i8,
-    pub(super) scales: *mut f32,
+    pub(super) scales: *mut Scale,
     pub(super) starts: [*mut i32; 2],
     pub(super) totals: [*mut f32; 2],
 }
@@ -82,8 +87,7 @@ impl Groups {
             largest = largest.max(x.to_bits() & 0x7fff_ffff);
         }
         let largest = f32::from_bits(largest);
-        let (scale, inverse) =
-            if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+        let (scale, inverse) = scale(largest);
         let (mut whole, mut codes) = ([0i32; GROUP], [0i8; GROUP]);
         for j in 0..GROUP {
             whole[j] = (x[j] * inverse + TO_INTEGER).to_bits() as i8 as i32;
@@ -101,13 +105,33 @@ impl Groups {
             self.codes.cast::<[i8; GROUP]>().write(codes);
             self.scales.write(scale);
             for half in 0..2 {
-                self.starts[1].add(half).write(-START_MIDDLE * sum[half]);
-                self.totals[1].add(half).write(sum[half] as f32 * scale);
+                self.starts[1].add(half).write(start(1, sum[half]));
+                self.totals[1].add(half).write(sum[half] as f32 * scale.scale);
             }
-            self.starts[0].write(-START_MIDDLE * (sum[0] + sum[1]));
-            self.totals[0].write((sum[0] + sum[1]) as f32 * scale);
+            self.starts[0].write(start(0, sum[0] + sum[1]));
+            self.totals[0].write((sum[0] + sum[1]) as f32 * scale.scale);
         }
     }
+}
+
+/// The scale of a group whose largest element has this size, and what elements are multiplied with.
+///
+/// The scale has 22 bits, so that its excess is exact.
+#[inline(always)]
+pub(super) fn scale(largest: f32) -> (Scale, f32) {
+    let (scale, inverse) = match largest {
+        _ if largest < SMALLEST => (0.0, 0.0),
+        _ if largest <= LARGEST => (largest / 127.0, 127.0 / largest),
+        _ => (f32::NAN, 0.0),
+    };
+    let scale = f32::from_bits(scale.to_bits() & !3);
+    (Scale { scale, excess: scale * TO_INTEGER }, inverse)
+}
+
+/// What the dot product with a group (0) or half a group (1) starts from, if its codes have this sum.
+#[inline(always)]
+pub(super) fn start(of: usize, sum: i32) -> i32 {
+    TO_INTEGER_BITS - START_MIDDLES[of] * sum
 }
 
 /// Rounds groups; each goes `step` groups behind the one before.

@@ -2,8 +2,8 @@
 //! side, through gathers, and takes four times as long.
 #![cfg(target_arch = "x86_64")]
 
-use super::groups::{Groups, SMALLEST, TO_INTEGER};
-use super::rounded::{GROUP, START_MIDDLE};
+use super::groups::{Groups, TO_INTEGER, scale, start};
+use super::rounded::GROUP;
 use std::arch::x86_64::*;
 
 /// As [`super::groups::round_groups`]; the CPU has AVX-512 F, BW and VL.
@@ -22,8 +22,7 @@ pub(super) unsafe fn round_groups(x: &[[f32; GROUP]], out: &Groups, step: usize)
                 _mm512_castps_si512(_mm512_abs_ps(high)),
             );
             let largest = f32::from_bits(_mm512_reduce_max_epu32(sizes));
-            let (scale, inverse) =
-                if largest < SMALLEST { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+            let (scale, inverse) = scale(largest);
             let inverse = _mm512_set1_ps(inverse);
             let low = _mm512_add_ps(_mm512_mul_ps(low, inverse), to_integer);
             let high = _mm512_add_ps(_mm512_mul_ps(high, inverse), to_integer);
@@ -40,14 +39,10 @@ pub(super) unsafe fn round_groups(x: &[[f32; GROUP]], out: &Groups, step: usize)
             let sums = [_mm256_extract_epi32::<0>(halves), _mm256_extract_epi32::<4>(halves)];
             let both = sums[0] + sums[1];
             out.scales.write(scale);
-            out.starts[0].write(-START_MIDDLE * both);
-            out.totals[0].write(both as f32 * scale);
-            out.starts[1]
-                .cast::<[i32; 2]>()
-                .write([-START_MIDDLE * sums[0], -START_MIDDLE * sums[1]]);
-            out.totals[1]
-                .cast::<[f32; 2]>()
-                .write([sums[0] as f32 * scale, sums[1] as f32 * scale]);
+            out.starts[0].write(start(0, both));
+            out.totals[0].write(both as f32 * scale.scale);
+            out.starts[1].cast::<[i32; 2]>().write(sums.map(|sum| start(1, sum)));
+            out.totals[1].cast::<[f32; 2]>().write(sums.map(|sum| sum as f32 * scale.scale));
         }
     }
 }

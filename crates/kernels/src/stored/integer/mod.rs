@@ -6,10 +6,14 @@
 //! repacked beforehand: a mapped file is read where it lies, once per product.
 //!
 //! An element of the result is one chain over the groups of 32 columns in ascending order,
-//! `sum ← fma(dot, scale_w·scale_x, sum)`, where `dot` is an exact integer; minima follow as
+//! `sum ← fma(dot·scale_x, scale_w, sum)`, where `dot` is an exact integer; minima follow as
 //! `sum ← fma(min_w, Σcodes_x·scale_x, sum)`. Where W has two scales in a group, the group's term is
 //! `fma(fma(dot₂, scale₂, dot₁·scale₁), scale_x, sum)`. So a row has the same bits alone and among
 //! others, with any number of threads and on every CPU level.
+//!
+//! With AVX-512 a dot product starts from the bits of 1.5·2²³, so that what comes out is a float, so much
+//! above the product. Taking it off again is exact, and part of the multiplication with a scale:
+//! `fma(dot + 1.5·2²³, scale, −1.5·2²³·scale)` is `dot·scale`, rounded once. No conversion is needed.
 
 mod avx2;
 mod avx512;

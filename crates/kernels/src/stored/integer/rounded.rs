@@ -10,8 +10,9 @@ use std::ops::Range;
 pub(super) const GROUP: usize = 32;
 /// Half a group: some formats have a scale for sixteen elements.
 pub(super) const HALF: usize = 16;
-/// What [`Piece::starts`] hold is for codes that count from here.
-pub(super) const START_MIDDLE: i32 = 128;
+/// What [`Piece::starts`] hold is for codes of W that count from here: with one scale in a group, and
+/// with two.
+pub(super) const START_MIDDLES: [i32; 2] = [128, 32];
 /// Rows that are worth another thread.
 const ROWS_PER_TASK: usize = 8;
 /// Groups of a chunk.
@@ -20,7 +21,7 @@ pub(super) const GROUPS: usize = CHUNK / GROUP;
 pub(super) const HALVES: usize = CHUNK / HALF;
 
 /// Rows `[n_rows, n_in]` in groups of 32 elements: `x ≈ code·scale` with codes −127..=127 and
-/// `scale = max|x| / 127`. A group that holds something not finite gets a scale that is not finite.
+/// `scale = max|x| / 127`. A group that holds something not finite, or above 10³⁰, gets NaN as its scale.
 ///
 /// Chunks of 256 columns stand one after another, each with its part of every row, since a product
 /// takes all rows through one chunk of the matrix before the next. In each, a row has room for 256.
@@ -30,12 +31,21 @@ pub struct Rounded {
     body: Body,
 }
 
+/// The scale of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub(super) struct Scale {
+    pub(super) scale: f32,
+    /// `scale · `[`TO_INTEGER`](super::groups::TO_INTEGER): what a dot product that started there has too much.
+    pub(super) excess: f32,
+}
+
 /// Memory of rounded rows. Where a row has no columns, it holds anything.
 #[derive(Default)]
 struct Body {
     codes: Vec<i8>,
     /// One per group.
-    scales: Vec<f32>,
+    scales: Vec<Scale>,
     /// As [`Piece::starts`].
     starts: [Vec<i32>; 2],
     /// As [`Piece::totals`].
@@ -53,7 +63,7 @@ impl Body {
     fn stale(n_groups: usize) -> Body {
         let mut body = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
         body.codes.resize(n_groups * GROUP, 0);
-        body.scales.resize(n_groups, 0.0);
+        body.scales.resize(n_groups, Scale::default());
         body.starts[0].resize(n_groups, 0);
         body.starts[1].resize(2 * n_groups, 0);
         body.totals[0].resize(n_groups, 0.0);
@@ -81,8 +91,9 @@ impl Drop for Rounded {
 pub(super) struct Piece {
     pub(super) codes: *const i8,
     /// One per group.
-    pub(super) scales: *const f32,
-    /// Sums of codes times −[`START_MIDDLE`], per group and per half: what a dot product starts from.
+    pub(super) scales: *const Scale,
+    /// Per group and per half: what a dot product starts from, the bits of [`TO_INTEGER`](super::groups::TO_INTEGER) less sums of
+    /// codes times [`START_MIDDLES`]. So its bits are a float, `TO_INTEGER` above the product.
     pub(super) starts: [*const i32; 2],
     /// Sums of codes times the scale, per group and per half: what minima are multiplied with.
     pub(super) totals: [*const f32; 2],
@@ -160,7 +171,7 @@ impl Rounded {
             for (i, x) in x.iter_mut().enumerate() {
                 let start = i / CHUNK * CHUNK;
                 let at = start * self.n_rows + row * CHUNK + i % CHUNK;
-                *x = f32::from(self.body.codes[at]) * self.body.scales[at / GROUP];
+                *x = f32::from(self.body.codes[at]) * self.body.scales[at / GROUP].scale;
             }
         }
         x
@@ -244,6 +255,7 @@ mod tests {
             // SAFETY: the pieces hold that many groups.
             unsafe {
                 use std::slice::from_raw_parts;
+                assert_eq!(from_raw_parts(got.scales, n), from_raw_parts(want.scales, n));
                 assert_eq!(from_raw_parts(got.starts[0], n), from_raw_parts(want.starts[0], n));
                 assert_eq!(from_raw_parts(got.totals[0], n), from_raw_parts(want.totals[0], n));
                 let n = 2 * n;

@@ -2,7 +2,7 @@
 
 use super::Tile;
 use super::opened::PANEL;
-use super::rounded::{GROUP, HALF};
+use super::rounded::{GROUP, HALF, Scale};
 use crate::quant::Coding;
 
 /// Safety: as [`Tile`].
@@ -25,14 +25,14 @@ pub(super) unsafe fn tile(tile: &Tile) {
                 // SAFETY: the sums exist and are ours.
                 let out = unsafe { &mut *tile.out.add(i * tile.out_stride + p * PANEL + r) };
                 let mut sum = if tile.first { 0.0 } else { *out };
-                for (b, &scale) in scales.iter().enumerate() {
+                for (b, &Scale { scale, .. }) in scales.iter().enumerate() {
                     let dot = |from: usize, n: usize| -> f32 {
                         let w = |k: usize| i32::from(opened.codes[k / 4][4 * r + k % 4]) - middle;
                         let part = from..from + n;
                         part.map(|k| w(k) * i32::from(codes[k])).sum::<i32>() as f32
                     };
                     if group == GROUP {
-                        sum = dot(b * GROUP, GROUP).mul_add(opened.scales[b][r] * scale, sum);
+                        sum = (dot(b * GROUP, GROUP) * scale).mul_add(opened.scales[b][r], sum);
                         if has_mins {
                             sum = opened.mins[b][r].mul_add(totals[b], sum);
                         }
