@@ -13,7 +13,7 @@ pub(super) const M: usize = 6;
 
 /// Safety: as [`Tile`]; the CPU has AVX-512 F, BW and VNNI.
 pub(super) unsafe fn tile(tile: &Tile) {
-    debug_assert!(tile.m <= M && tile.x.len <= CHUNK);
+    debug_assert!(tile.m <= M);
     // SAFETY: the caller's promise.
     unsafe {
         // With minima codes count from zero. Otherwise from what starts are made for or, so many bits to the
@@ -54,7 +54,8 @@ unsafe fn sized_halves<const MINS: bool, const SHIFT: u32>(tile: &Tile) {
             let part = Tile {
                 x: tile.x.row(i),
                 m: 4.min(tile.m - i),
-                out: tile.out.add(i * tile.out_stride),
+                from: tile.from.row(i),
+                to: tile.to.row(i),
                 ..*tile
             };
             match part.m {
@@ -124,7 +125,7 @@ unsafe fn sums_so_far<const M: usize>(tile: &Tile) -> [[__m512; PANELS]; M] {
     for i in 0..M {
         for p in 0..PANELS {
             // SAFETY: the caller's promise.
-            sums[i][p] = unsafe { _mm512_loadu_ps(tile.out.add(i * tile.out_stride + p * PANEL)) };
+            sums[i][p] = unsafe { _mm512_loadu_ps(tile.from.row(i).start.add(p * PANEL)) };
         }
     }
     sums
@@ -137,7 +138,7 @@ unsafe fn store<const M: usize>(tile: &Tile, sums: &[[__m512; PANELS]; M]) {
     for i in 0..M {
         for p in 0..PANELS {
             // SAFETY: the caller's promise.
-            unsafe { _mm512_storeu_ps(tile.out.add(i * tile.out_stride + p * PANEL), sums[i][p]) };
+            unsafe { _mm512_storeu_ps(tile.to.row(i).start.add(p * PANEL), sums[i][p]) };
         }
     }
 }
@@ -148,46 +149,48 @@ unsafe fn whole<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile)
     // SAFETY: rows of x hold `len` elements, panels a chunk; the sums are ours.
     unsafe {
         let mut sums = sums_so_far::<M>(tile);
-        let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
-            (tile.panels, tile.x);
-        for b in 0..len / GROUP {
-            let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
-            for i in 0..M {
-                dots[i] = start::<MINS, SHIFT>(starts[0].add(i * GROUPS + b));
-            }
-            let x = codes.add(b * GROUP);
-            if b % 2 == 0 {
+        for (c, [first, second]) in tile.panels.iter().enumerate() {
+            let Piece { len, codes, scales: x_scales, starts, totals, .. } = tile.x.chunk(c);
+            for b in 0..len / GROUP {
+                let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
                 for i in 0..M {
-                    // The next tile's rows.
-                    _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((M + i) * CHUNK));
+                    dots[i] = start::<MINS, SHIFT>(starts[0].add(i * GROUPS + b));
                 }
-            } else {
-                let next = tile.out.wrapping_add((M + b / 2) * tile.out_stride);
-                _mm_prefetch::<_MM_HINT_T0>(next.cast());
-                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(PANEL).cast());
-            }
-            let w = b * GROUP * PANEL;
-            let (first_codes, second_codes) = (first.codes(w), second.codes(w));
-            for g in 0..GROUP / 4 {
-                let w0 = _mm512_load_si512(first_codes.add(4 * PANEL * g).cast());
-                let w1 = _mm512_load_si512(second_codes.add(4 * PANEL * g).cast());
-                for i in 0..M {
-                    let x = four(x.add(i * CHUNK + 4 * g));
-                    dots[i][0] = _mm512_dpbusd_epi32(dots[i][0], w0, x);
-                    dots[i][1] = _mm512_dpbusd_epi32(dots[i][1], w1, x);
+                let x = codes.add(b * GROUP);
+                if b % 2 == 0 {
+                    for i in 0..M {
+                        // The next tile's rows.
+                        _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add((M + i) * CHUNK));
+                    }
+                } else {
+                    let next = tile.from.row(M + (c * GROUPS + b) / 2).start;
+                    _mm_prefetch::<_MM_HINT_T0>(next.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(PANEL).cast());
                 }
-            }
-            for p in 0..PANELS {
-                let scales = _mm512_load_ps(tile.panels[p].scales(b));
-                let mins = _mm512_load_ps(tile.panels[p].mins(b));
-                for i in 0..M {
-                    let Scale { scale, excess } = *x_scales.add(i * GROUPS + b);
-                    let dot = _mm512_castsi512_ps(dots[i][p]);
-                    let term = _mm512_fmsub_ps(dot, _mm512_set1_ps(scale), _mm512_set1_ps(excess));
-                    sums[i][p] = _mm512_fmadd_ps(term, scales, sums[i][p]);
-                    if MINS {
-                        let total = _mm512_set1_ps(*totals[0].add(i * GROUPS + b));
-                        sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
+                let w = b * GROUP * PANEL;
+                let (first_codes, second_codes) = (first.codes(w), second.codes(w));
+                for g in 0..GROUP / 4 {
+                    let w0 = _mm512_load_si512(first_codes.add(4 * PANEL * g).cast());
+                    let w1 = _mm512_load_si512(second_codes.add(4 * PANEL * g).cast());
+                    for i in 0..M {
+                        let x = four(x.add(i * CHUNK + 4 * g));
+                        dots[i][0] = _mm512_dpbusd_epi32(dots[i][0], w0, x);
+                        dots[i][1] = _mm512_dpbusd_epi32(dots[i][1], w1, x);
+                    }
+                }
+                for (p, panel) in [first, second].into_iter().enumerate() {
+                    let scales = _mm512_load_ps(panel.scales(b));
+                    let mins = _mm512_load_ps(panel.mins(b));
+                    for i in 0..M {
+                        let Scale { scale, excess } = *x_scales.add(i * GROUPS + b);
+                        let dot = _mm512_castsi512_ps(dots[i][p]);
+                        let term =
+                            _mm512_fmsub_ps(dot, _mm512_set1_ps(scale), _mm512_set1_ps(excess));
+                        sums[i][p] = _mm512_fmadd_ps(term, scales, sums[i][p]);
+                        if MINS {
+                            let total = _mm512_set1_ps(*totals[0].add(i * GROUPS + b));
+                            sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
+                        }
                     }
                 }
             }
@@ -203,50 +206,51 @@ unsafe fn halves<const M: usize, const MINS: bool, const SHIFT: u32>(tile: &Tile
     unsafe {
         let mut sums = sums_so_far::<M>(tile);
         let to_integer = _mm512_set1_ps(TO_INTEGER);
-        let ([first, second], Piece { len, codes, scales: x_scales, starts, totals }) =
-            (tile.panels, tile.x);
-        for b in 0..len / GROUP {
-            let mut terms = [[_mm512_setzero_ps(); PANELS]; M];
-            for half in 2 * b..2 * b + 2 {
-                let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
+        for (c, [first, second]) in tile.panels.iter().enumerate() {
+            let Piece { len, codes, scales: x_scales, starts, totals, .. } = tile.x.chunk(c);
+            for b in 0..len / GROUP {
+                let mut terms = [[_mm512_setzero_ps(); PANELS]; M];
+                for half in 2 * b..2 * b + 2 {
+                    let mut dots = [[_mm512_setzero_si512(); PANELS]; M];
+                    for i in 0..M {
+                        dots[i] = start::<MINS, SHIFT>(starts[1].add(i * HALVES + half));
+                    }
+                    let x = codes.add(half * HALF);
+                    let w = half * HALF * PANEL;
+                    let (first_codes, second_codes) = (first.codes(w), second.codes(w));
+                    for g in 0..HALF / 4 {
+                        let w0 = _mm512_load_si512(first_codes.add(4 * PANEL * g).cast());
+                        let w1 = _mm512_load_si512(second_codes.add(4 * PANEL * g).cast());
+                        for i in 0..M {
+                            let x = four(x.add(i * CHUNK + 4 * g));
+                            dots[i][0] = _mm512_dpbusd_epi32(dots[i][0], w0, x);
+                            dots[i][1] = _mm512_dpbusd_epi32(dots[i][1], w1, x);
+                        }
+                    }
+                    for (p, panel) in [first, second].into_iter().enumerate() {
+                        let scales = _mm512_load_ps(panel.scales(half));
+                        let excess = _mm512_mul_ps(scales, to_integer);
+                        for i in 0..M {
+                            let dot = _mm512_castsi512_ps(dots[i][p]);
+                            terms[i][p] = if half == 2 * b {
+                                _mm512_fmsub_ps(dot, scales, excess)
+                            } else {
+                                let dot = _mm512_sub_ps(dot, to_integer);
+                                _mm512_fmadd_ps(dot, scales, terms[i][p])
+                            };
+                        }
+                    }
+                }
                 for i in 0..M {
-                    dots[i] = start::<MINS, SHIFT>(starts[1].add(i * HALVES + half));
-                }
-                let x = codes.add(half * HALF);
-                let w = half * HALF * PANEL;
-                let (first_codes, second_codes) = (first.codes(w), second.codes(w));
-                for g in 0..HALF / 4 {
-                    let w0 = _mm512_load_si512(first_codes.add(4 * PANEL * g).cast());
-                    let w1 = _mm512_load_si512(second_codes.add(4 * PANEL * g).cast());
-                    for i in 0..M {
-                        let x = four(x.add(i * CHUNK + 4 * g));
-                        dots[i][0] = _mm512_dpbusd_epi32(dots[i][0], w0, x);
-                        dots[i][1] = _mm512_dpbusd_epi32(dots[i][1], w1, x);
-                    }
-                }
-                for p in 0..PANELS {
-                    let scales = _mm512_load_ps(tile.panels[p].scales(half));
-                    let excess = _mm512_mul_ps(scales, to_integer);
-                    for i in 0..M {
-                        let dot = _mm512_castsi512_ps(dots[i][p]);
-                        terms[i][p] = if half == 2 * b {
-                            _mm512_fmsub_ps(dot, scales, excess)
-                        } else {
-                            let dot = _mm512_sub_ps(dot, to_integer);
-                            _mm512_fmadd_ps(dot, scales, terms[i][p])
-                        };
-                    }
-                }
-            }
-            for i in 0..M {
-                let scale = _mm512_set1_ps((*x_scales.add(i * GROUPS + b)).scale);
-                for p in 0..PANELS {
-                    sums[i][p] = _mm512_fmadd_ps(terms[i][p], scale, sums[i][p]);
-                    if MINS {
-                        for half in 2 * b..2 * b + 2 {
-                            let mins = _mm512_load_ps(tile.panels[p].mins(half));
-                            let total = _mm512_set1_ps(*totals[1].add(i * HALVES + half));
-                            sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
+                    let scale = _mm512_set1_ps((*x_scales.add(i * GROUPS + b)).scale);
+                    for (p, panel) in [first, second].into_iter().enumerate() {
+                        sums[i][p] = _mm512_fmadd_ps(terms[i][p], scale, sums[i][p]);
+                        if MINS {
+                            for half in 2 * b..2 * b + 2 {
+                                let mins = _mm512_load_ps(panel.mins(half));
+                                let total = _mm512_set1_ps(*totals[1].add(i * HALVES + half));
+                                sums[i][p] = _mm512_fmadd_ps(mins, total, sums[i][p]);
+                            }
                         }
                     }
                 }

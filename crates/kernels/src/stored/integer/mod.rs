@@ -1,6 +1,6 @@
 //! Products in integers: rows rounded to 8 bits times the codes of a quantised matrix.
 //!
-//! A task takes [`PANEL`] × 2 rows of W through the columns, [`CHUNK`] at a time: it opens the blocks
+//! A task takes [`PANEL`] × 2 rows of W through the columns, [`CHUNK`] × 2 at a time: it opens the blocks
 //! (takes them apart and interleaves the rows, so that sixteen rows are the lanes of a register) into
 //! scratch that stays in the first-level cache, and multiplies them with all rows of x. Nothing is
 //! repacked beforehand: a mapped file is read where it lies, once per product.
@@ -40,8 +40,10 @@ use std::cell::RefCell;
 use std::ops::Range;
 use sweep::Sweep;
 
-/// Panels that are open at once.
+/// Panels side by side that are open at once.
 const PANELS: usize = 2;
+/// Chunks of columns that are open at once: sums are fetched and put away once for all of them.
+const DEPTH: usize = 2;
 /// Rows of W that are open at once.
 const N_STEP: usize = PANELS * PANEL;
 /// Rows of x that are few: memory is the limit, and a thread likes to read long runs.
@@ -71,31 +73,51 @@ pub(super) fn can(format: Format) -> bool {
     quant::coding(format).is_some()
 }
 
+/// Panels side by side.
+type Panels = [Opened; PANELS];
+
 /// A tile of sums: `m` rows of x times the open panels.
 ///
-/// Safety: the rows exist, and so do the sums, which no one else touches meanwhile.
+/// Safety: the rows and places exist, and no one else touches the places meanwhile.
 struct Tile<'a> {
     x: Piece,
     m: usize,
-    panels: &'a [Opened; PANELS],
+    /// Chunk by chunk, for all columns of the piece.
+    panels: &'a [Panels],
     coding: Coding,
-    out: *mut f32,
-    /// From row to row of the sums.
-    out_stride: usize,
-    /// Whether the sums start here, or go on from what is there.
+    /// What the sums go on from; unless `first`, when they start here.
+    from: Place,
     first: bool,
+    /// Where they go.
+    to: Place,
+}
+
+/// Rows of sums.
+#[derive(Clone, Copy)]
+struct Place {
+    start: *mut f32,
+    /// From row to row.
+    stride: usize,
+}
+
+impl Place {
+    /// The same from row `i` on.
+    #[inline(always)]
+    fn row(self, i: usize) -> Place {
+        Place { start: self.start.wrapping_add(i * self.stride), ..self }
+    }
 }
 
 /// What a thread works in.
 struct Scratch {
-    panels: [Opened; PANELS],
+    panels: [Panels; DEPTH],
     /// Sums of a sweep; a gated block needs those of two.
     sums: [Vec<f32>; 2],
 }
 
 thread_local! {
     static SCRATCH: RefCell<Box<Scratch>> = RefCell::new(Box::new(Scratch {
-        panels: [const { Opened::new() }; PANELS],
+        panels: [const { [const { Opened::new() }; PANELS] }; DEPTH],
         sums: [Vec::new(), Vec::new()],
     }));
 }
@@ -121,29 +143,30 @@ pub(super) unsafe fn block(
                 let xs_now = from..(from + M_BLOCK).min(xs.end);
                 let sweep =
                     Sweep { x, xs: xs_now, matrix, rows: few.clone(), next: (matrix, next) };
-                sweep.run(panels, sums);
                 let at = (from - xs.start) * matrix.n_out + first - rows.start;
-                // SAFETY: the caller's promise.
-                unsafe { copy_out(sums, sweep.xs.len(), few.len(), out.add(at), matrix.n_out) };
+                // SAFETY: the caller's promise; whole steps of rows of W are whole steps of the result.
+                unsafe {
+                    let to = Place { start: out.add(at), stride: matrix.n_out };
+                    if few.len() == N_STEP {
+                        sweep.run_to(panels, sums, to);
+                    } else {
+                        sweep.run(panels, sums);
+                        copy_out(sums, sweep.xs.len(), few.len(), to);
+                    }
+                }
             }
         }
     });
 }
 
-/// The first `n` of every [`N_STEP`] sums, `m` times, to rows that are `stride` apart.
+/// The first `n` of every [`N_STEP`] sums, `m` times, to rows of `to`.
 ///
 /// Safety: no one else touches these places.
-unsafe fn copy_out(sums: &[f32], m: usize, n: usize, out: *mut f32, stride: usize) {
+unsafe fn copy_out(sums: &[f32], m: usize, n: usize, to: Place) {
     for (i, sums) in sums.as_chunks::<N_STEP>().0.iter().take(m).enumerate() {
         // SAFETY: the caller's promise.
-        unsafe {
-            let out = out.add(i * stride);
-            if n == N_STEP {
-                out.cast::<[f32; N_STEP]>().write_unaligned(*sums);
-            } else {
-                std::slice::from_raw_parts_mut(out, n).copy_from_slice(&sums[..n]);
-            }
-        }
+        let row = unsafe { std::slice::from_raw_parts_mut(to.row(i).start, n) };
+        row.copy_from_slice(&sums[..n]);
     }
 }
 

@@ -85,8 +85,8 @@ impl Drop for Rounded {
     }
 }
 
-/// The part of some rows that lies in one chunk: pointers to the first row. The next one is `CHUNK`
-/// codes, `GROUPS` scales or `HALVES` starts further on.
+/// The part of some rows that lies in one chunk or some that follow each other: pointers to the first
+/// row in the first chunk. The next row is `CHUNK` codes, `GROUPS` scales or `HALVES` starts further on.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
     pub(super) codes: *const i8,
@@ -99,6 +99,8 @@ pub(super) struct Piece {
     pub(super) totals: [*const f32; 2],
     /// Columns.
     pub(super) len: usize,
+    /// Rows from chunk to chunk.
+    n_rows: usize,
 }
 
 impl Rounded {
@@ -145,7 +147,8 @@ impl Rounded {
             for at in range {
                 for start in (0..self.n_in).step_by(CHUNK) {
                     let row = rows[at] as usize;
-                    let from = self.piece(start, &(row..row + 1));
+                    let end = self.n_in.min(start + CHUNK);
+                    let from = self.piece(start..end, &(row..row + 1));
                     // SAFETY: the places exist, and no two rows and no two chunks share one.
                     unsafe { to.of(at, start).copy_chunk(&from) };
                 }
@@ -177,10 +180,13 @@ impl Rounded {
         x
     }
 
-    /// The columns from `start` on, at most a chunk of them, of `rows`.
-    pub(super) fn piece(&self, start: usize, rows: &Range<usize>) -> Piece {
-        let at = start * self.n_rows + rows.start * CHUNK;
-        let end = at + rows.len() * CHUNK;
+    /// The columns `columns`, which begin with a chunk and end with one or with the rows, of `rows`.
+    pub(super) fn piece(&self, columns: Range<usize>, rows: &Range<usize>) -> Piece {
+        let whole = columns.end.is_multiple_of(CHUNK) || columns.end == self.n_in;
+        assert!(columns.start.is_multiple_of(CHUNK) && whole, "columns {columns:?}");
+        let at = columns.start * self.n_rows + rows.start * CHUNK;
+        let end = columns.end.next_multiple_of(CHUNK) - CHUNK;
+        let end = end * self.n_rows + rows.end * CHUNK;
         let (groups, halves) = (at / GROUP..end / GROUP, at / HALF..end / HALF);
         let Body { codes, scales, starts, totals } = &self.body;
         Piece {
@@ -188,7 +194,8 @@ impl Rounded {
             scales: scales[groups.clone()].as_ptr(),
             starts: [starts[0][groups.clone()].as_ptr(), starts[1][halves.clone()].as_ptr()],
             totals: [totals[0][groups].as_ptr(), totals[1][halves].as_ptr()],
-            len: CHUNK.min(self.n_in - start),
+            len: columns.len(),
+            n_rows: self.n_rows,
         }
     }
 
@@ -207,8 +214,23 @@ impl Rounded {
 
 impl Piece {
     /// The same from row `i` on. Safety: the row exists.
+    #[inline(always)]
     pub(super) unsafe fn row(self, i: usize) -> Piece {
-        let at = i * CHUNK;
+        // SAFETY: the caller's promise.
+        unsafe { self.after(i * CHUNK) }
+    }
+
+    /// What lies in the chunk `c`. Safety: the piece has it.
+    #[inline(always)]
+    pub(super) unsafe fn chunk(self, c: usize) -> Piece {
+        let len = CHUNK.min(self.len - c * CHUNK);
+        // SAFETY: the caller's promise.
+        unsafe { Piece { len, ..self.after(c * self.n_rows * CHUNK) } }
+    }
+
+    /// The same, `at` codes further on. Safety: they exist.
+    #[inline(always)]
+    unsafe fn after(self, at: usize) -> Piece {
         // SAFETY: the caller's promise.
         unsafe {
             Piece {
@@ -216,7 +238,7 @@ impl Piece {
                 scales: self.scales.add(at / GROUP),
                 starts: [self.starts[0].add(at / GROUP), self.starts[1].add(at / HALF)],
                 totals: [self.totals[0].add(at / GROUP), self.totals[1].add(at / HALF)],
-                len: self.len,
+                ..self
             }
         }
     }
@@ -250,7 +272,9 @@ mod tests {
         let (gathered, want) = (Rounded::new(&x, 544).gather(&rows), Rounded::new(&picked, 544));
         assert_eq!(gathered.to_f32(), want.to_f32());
         for start in (0..544).step_by(CHUNK) {
-            let (got, want) = (gathered.piece(start, &(1..4)), want.piece(start, &(1..4)));
+            let columns = start..(start + CHUNK).min(544);
+            let piece = |of: &Rounded| of.piece(columns.clone(), &(1..4));
+            let (got, want) = (piece(&gathered), piece(&want));
             let n = got.len / GROUP;
             // SAFETY: the pieces hold that many groups.
             unsafe {

@@ -1,7 +1,7 @@
 //! A few rows of W through all their columns, times many rows of x.
 
-use super::opened::{Opened, PANEL, PanelRows};
-use super::{FEW, N_STEP, PANELS, Rounded, Tile, variant};
+use super::opened::{PANEL, PanelRows};
+use super::{DEPTH, FEW, N_STEP, PANELS, Panels, Place, Rounded, Tile, variant};
 use crate::memory::fetch_far;
 use crate::quant::{self, CHUNK};
 use crate::stored::Matrix;
@@ -22,26 +22,42 @@ pub(super) struct Sweep<'a> {
 
 impl Sweep<'_> {
     /// Sets `sums [m, N_STEP]`; those of rows of W that do not exist hold anything.
-    pub(super) fn run(&self, panels: &mut [Opened; PANELS], sums: &mut [f32]) {
+    pub(super) fn run(&self, panels: &mut [Panels; DEPTH], sums: &mut [f32]) {
+        let to = Place { start: sums.as_mut_ptr(), stride: N_STEP };
+        assert!(sums.len() >= self.xs.len() * N_STEP, "room for {} rows", self.xs.len());
+        // SAFETY: there are so many sums.
+        unsafe { self.run_to(panels, sums, to) };
+    }
+
+    /// Sets [`N_STEP`] sums of as many rows of `to` as there are of x; `sums` hold anything.
+    ///
+    /// Safety: the places exist, and no one else touches them.
+    pub(super) unsafe fn run_to(&self, panels: &mut [Panels; DEPTH], sums: &mut [f32], to: Place) {
         let variant = variant();
         let Matrix { format, n_in, .. } = *self.matrix;
         let coding = quant::coding(format).expect("`can` said so");
         let m = self.xs.len();
-        assert!(sums.len() >= m * N_STEP, "room for {m} rows");
+        assert!(sums.len() >= m * N_STEP || n_in <= DEPTH * CHUNK, "room for {m} rows");
         let mut panel_rows = self.panel_rows();
         let chunk_bytes = CHUNK / format.block_len() * format.block_bytes();
-        for start in (0..n_in).step_by(CHUNK) {
-            for (rows, opened) in
-                panel_rows.iter_mut().zip(&mut *panels).filter(|(rows, _)| rows.n_rows > 0)
-            {
-                rows.len = CHUNK.min(n_in - start);
-                // SAFETY: the rows lie in the matrix, and this chunk in them.
-                unsafe { (variant.open)(opened, format, coding, rows) };
-                rows.bytes = rows.bytes.wrapping_add(chunk_bytes);
-                rows.ahead = rows.ahead.wrapping_add(PANEL * chunk_bytes);
+        let between = Place { start: sums.as_mut_ptr(), stride: N_STEP };
+        for start in (0..n_in).step_by(DEPTH * CHUNK) {
+            let end = n_in.min(start + DEPTH * CHUNK);
+            let panels = &mut panels[..(end - start).div_ceil(CHUNK)];
+            for (start, panels) in (start..end).step_by(CHUNK).zip(&mut *panels) {
+                for (rows, opened) in
+                    panel_rows.iter_mut().zip(panels).filter(|(rows, _)| rows.n_rows > 0)
+                {
+                    rows.len = CHUNK.min(n_in - start);
+                    // SAFETY: the rows lie in the matrix, and this chunk in them.
+                    unsafe { (variant.open)(opened, format, coding, rows) };
+                    rows.bytes = rows.bytes.wrapping_add(chunk_bytes);
+                    rows.ahead = rows.ahead.wrapping_add(PANEL * chunk_bytes);
+                }
             }
-            let mut ahead = self.ahead(start + CHUNK, m.div_ceil(variant.m));
-            let x = self.x.piece(start, &self.xs);
+            let mut ahead = self.ahead(end, m.div_ceil(variant.m));
+            let x = self.x.piece(start..end, &self.xs);
+            let to = if end == n_in { to } else { between };
             for i in (0..m).step_by(variant.m) {
                 ahead.fetch();
                 let tile = Tile {
@@ -50,11 +66,11 @@ impl Sweep<'_> {
                     m: variant.m.min(m - i),
                     panels,
                     coding,
-                    out: sums[i * N_STEP..].as_mut_ptr(),
-                    out_stride: N_STEP,
+                    from: between.row(i),
                     first: start == 0,
+                    to: to.row(i),
                 };
-                // SAFETY: rows i.. exist in x and in the sums.
+                // SAFETY: rows i.. exist in x, in the sums and in the result.
                 unsafe { (variant.tile)(&tile) };
             }
         }
@@ -95,7 +111,7 @@ impl Sweep<'_> {
         let Matrix { format, n_in, n_out, .. } = *matrix;
         let bytes_of = |columns: usize| columns / format.block_len() * format.block_bytes();
         let at = row * matrix.row_bytes() + bytes_of(start);
-        let lines = bytes_of(CHUNK.min(n_in - start)).div_ceil(LINE);
+        let lines = bytes_of((DEPTH * CHUNK).min(n_in - start)).div_ceil(LINE);
         let n_rows = N_STEP.min(n_out - row);
         let per_tile = (lines * n_rows).div_ceil(n_tiles);
         let row = matrix.bytes()[at..].as_ptr();

@@ -126,43 +126,46 @@ fn the_widest_codes_do_not_saturate() {
 #[ignore = "a measurement: run it in a release build, alone"]
 fn tile_speed() {
     use std::time::Instant;
-    let (m, k) = (510, CHUNK);
+    let (m, k) = (510, DEPTH * CHUNK);
     let variant = variant();
     let x = Rounded::new(&noise(1, m * k), k);
     for format in quantised() {
         let matrix = Matrix::from_f32(&noise(2, N_STEP * k), N_STEP, k, format).unwrap();
         let coding = quant::coding(format).unwrap();
-        let mut panels = [const { Opened::new() }; PANELS];
+        let mut panels = [const { [const { Opened::new() }; PANELS] }; DEPTH];
         let mut sums = vec![0.0f32; (m + 6) * N_STEP];
-        let open = |panels: &mut [Opened; PANELS]| {
-            for (p, opened) in panels.iter_mut().enumerate() {
-                let bytes = matrix.bytes()[p * PANEL * matrix.row_bytes()..].as_ptr();
+        let open = |panels: &mut [Panels; DEPTH]| {
+            for (at, opened) in panels.as_flattened_mut().iter_mut().enumerate() {
+                let (c, p) = (at / PANELS, at % PANELS);
+                let at = p * PANEL * matrix.row_bytes() + c * matrix.row_bytes() / DEPTH;
+                let bytes = matrix.bytes()[at..].as_ptr();
                 let rows = PanelRows {
                     bytes,
                     ahead: bytes,
                     row_bytes: matrix.row_bytes(),
                     n_rows: PANEL,
-                    len: k,
+                    len: CHUNK,
                 };
                 unsafe { (variant.open)(opened, format, coding, &rows) };
             }
         };
+        let place = Place { start: sums.as_mut_ptr(), stride: N_STEP };
         let (mut best, mut best_open) = (f64::MAX, f64::MAX);
         for _ in 0..200 {
             let start = Instant::now();
             open(&mut panels);
             best_open = best_open.min(start.elapsed().as_secs_f64());
             let start = Instant::now();
-            let piece = x.piece(0, &(0..m));
+            let piece = x.piece(0..k, &(0..m));
             for i in (0..m).step_by(variant.m) {
                 let tile = Tile {
                     x: unsafe { piece.row(i) },
                     m: variant.m.min(m - i),
                     panels: &panels,
                     coding,
-                    out: sums[i * N_STEP..].as_mut_ptr(),
-                    out_stride: N_STEP,
+                    from: place.row(i),
                     first: false,
+                    to: place.row(i),
                 };
                 unsafe { (variant.tile)(&tile) };
             }
