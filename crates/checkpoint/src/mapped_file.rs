@@ -58,6 +58,14 @@ impl Bytes for FileBytes {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    fn prepare(&self, range: Range<usize>) {
+        if let FileBytes::Mapped(map) = self {
+            // Since Linux 5.14; an older one declines, and pages are entered when they are touched.
+            let _ = map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+        }
+    }
+
     #[cfg(unix)]
     fn release(&self, range: Range<usize>) {
         if let FileBytes::Mapped(map) = self {

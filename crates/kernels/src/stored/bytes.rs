@@ -14,6 +14,12 @@ pub trait Bytes: Send + Sync {
         let _ = range;
     }
 
+    /// Makes `range` quick to read, and returns when it is: bytes of a file are fetched and their pages
+    /// entered in the process's table, which takes a fraction of what it takes page by page.
+    fn prepare(&self, range: Range<usize>) {
+        let _ = range;
+    }
+
     /// A hint that `range` will not be read soon: its memory may serve others. The bytes stay readable.
     fn release(&self, range: Range<usize>) {
         let _ = range;
@@ -61,6 +67,11 @@ impl SharedBytes {
     /// See [`Bytes::will_need`].
     pub fn will_need(&self) {
         self.owner.will_need(self.range.clone());
+    }
+
+    /// See [`Bytes::prepare`].
+    pub fn prepare(&self) {
+        self.owner.prepare(self.range.clone());
     }
 
     /// See [`Bytes::release`].

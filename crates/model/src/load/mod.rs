@@ -17,7 +17,7 @@ use crate::residency::Residency;
 use fathom_checkpoint::Checkpoint;
 use fathom_checkpoint::gguf::Gguf;
 use fathom_kernels::quant::Format;
-use fathom_kernels::stored::Matrix;
+use fathom_kernels::stored::{Matrix, SharedBytes};
 use fathom_tensor::Weight;
 use std::path::Path;
 
@@ -146,6 +146,14 @@ impl Source {
     }
 }
 
+/// Makes weights quick to read while the caller goes on: tokens of the first prompt need not wait for
+/// one page of the files after another.
+fn prepare(stored: Vec<SharedBytes>) {
+    let work = move || stored.iter().for_each(SharedBytes::prepare);
+    // Without the thread pages are entered when they are touched.
+    let _ = std::thread::Builder::new().name("weights".to_owned()).spawn(work);
+}
+
 impl Model {
     /// Reads a model for inference.
     ///
@@ -164,6 +172,7 @@ impl Model {
         }
         let n_tensors = names::tensors(&config).len();
         let mut weight_bytes = 0;
+        let mut stored = Vec::new();
         let mut model = Model::build_with(config, |slot, spec| {
             let weight = match source.read(source.config(), spec)? {
                 Stored::Vector(values) => {
@@ -176,6 +185,7 @@ impl Model {
                         None => matrix,
                     };
                     weight_bytes += matrix.bytes().len() as u64;
+                    stored.push(matrix.bytes().clone());
                     let mut weight = Weight::stored(&spec.name, slot, matrix);
                     if options.activations == Activations::Int8 && spec.role != Role::Router {
                         weight.round_input();
@@ -193,6 +203,8 @@ impl Model {
                 return Err(Error::NotOnDisk);
             }
             model.residency = Some(Residency::new(&model, limit)?);
+        } else {
+            prepare(stored);
         }
         let unknown = source.unknown(source.config());
         Ok(Loaded { model, unknown, weight_bytes })
