@@ -21,7 +21,7 @@ pub use integer::{Gated, Rounded, can_gate, gated_batch};
 pub use matrix::{Matrix, MatrixError, Scales, encode};
 
 use crate::cpu::{Isa, isa};
-use crate::threads::{Shards, run};
+use crate::threads::{Shards, n_threads, run};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -154,6 +154,9 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
     run(tasks.len(), |task| {
         let (at, rows) = &tasks[task];
         let Shared { x, m, matrix, out } = &shared[*at];
+        // Threads take turns, more or less.
+        let (then, then_rows) = tasks.get(task + n_threads()).unwrap_or(&tasks[task]);
+        let then = (shared[*then].matrix, then_rows.start);
         if *m > 0 {
             // SAFETY: tasks of one product write different columns of its result.
             unsafe {
@@ -162,7 +165,7 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
                     (_, Some(input)) => floats::block(input, matrix, rows.clone(), out),
                     (Rows::Exact(x), None) => block(x, *m, matrix, rows.clone(), out),
                     (Rows::Rounded(x, xs), None) => {
-                        integer::block(x, xs.clone(), matrix, rows.clone(), out);
+                        integer::block(x, xs.clone(), matrix, rows.clone(), then, out);
                     }
                 }
             }

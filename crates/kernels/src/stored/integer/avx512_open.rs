@@ -3,7 +3,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use super::avx512_open_low;
-use super::opened::{Opened, PANEL, PanelRows};
+use super::opened::{AHEAD_PER_BYTE, Opened, PANEL, PanelRows};
 use crate::quant::{Coding, Format, IQ4_VALUES};
 use std::arch::x86_64::*;
 
@@ -36,23 +36,35 @@ pub(super) struct Rows {
     bytes: *const u8,
     stride: usize,
     ahead: *const u8,
+    ahead_stride: usize,
 }
 
 impl Rows {
     pub(super) fn new(rows: &PanelRows) -> Self {
-        Rows { bytes: rows.bytes, stride: rows.row_bytes, ahead: rows.ahead }
+        let ahead_stride = rows.ahead_row_bytes;
+        Rows { bytes: rows.bytes, stride: rows.row_bytes, ahead: rows.ahead, ahead_stride }
+    }
+
+    /// As [`Rows::words`]; as many bytes of what is read next are fetched.
+    ///
+    /// Memory is slow to start, and sixteen short runs do not make the processor fetch ahead by itself.
+    /// Four long ones do, a quarter of the rows each. An address that does not exist is ignored.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+    pub(super) unsafe fn four_words(&self, at: usize) -> [__m512i; 4] {
+        let ahead = self.ahead.wrapping_add(AHEAD_PER_BYTE * at);
+        for quarter in 0..4 {
+            let line = ahead.wrapping_add(quarter * PANEL / 4 * self.ahead_stride);
+            _mm_prefetch::<_MM_HINT_T1>(line.cast());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.words(at) }
     }
 
     /// Bytes `at..at + 16` of every row: four words, lanes are rows. Safety: they exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-    pub(super) unsafe fn four_words(&self, at: usize) -> [__m512i; 4] {
-        // As many lines as are read here. Memory is slow to start, and sixteen short runs do not make
-        // the processor fetch ahead by itself. An address that does not exist is ignored.
-        let ahead = self.ahead.wrapping_add(PANEL * at);
-        for line in 0..4 {
-            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(64 * line).cast());
-        }
+    pub(super) unsafe fn words(&self, at: usize) -> [__m512i; 4] {
         let mut quads = [_mm512_setzero_si512(); 4];
         for a in 0..4 {
             // SAFETY: the caller's promise.
@@ -126,7 +138,7 @@ unsafe fn q8_0(opened: &mut Opened, rows: &PanelRows) {
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            put_floats(&mut opened.scales[b], halves(all.four_words(34 * b)[0]));
+            put_floats(&mut opened.scales[b], halves(all.words(34 * b)[0]));
             for q in 0..2 {
                 let words = all.four_words(34 * b + 2 + 16 * q);
                 for w in 0..4 {
@@ -148,7 +160,7 @@ unsafe fn small_nibbles<const SIZE: usize, const AT: usize, const MINS: bool>(
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            head::<MINS>(opened, b, all.four_words(SIZE * b)[0]);
+            head::<MINS>(opened, b, all.words(SIZE * b)[0]);
             let words = all.four_words(SIZE * b + AT);
             for w in 0..4 {
                 put(&mut opened.codes[8 * b + w], low(words[w]));
@@ -177,7 +189,7 @@ unsafe fn iq4_nl(opened: &mut Opened, rows: &PanelRows) {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast()));
         let table = _mm512_xor_si512(table, _mm512_set1_epi8(-128));
         for b in 0..rows.len / 32 {
-            put_floats(&mut opened.scales[b], halves(all.four_words(18 * b)[0]));
+            put_floats(&mut opened.scales[b], halves(all.words(18 * b)[0]));
             let words = all.four_words(18 * b + 2);
             for w in 0..4 {
                 let (low, high) = (low(words[w]), high(words[w]));
@@ -200,7 +212,7 @@ unsafe fn small_fifths<const SIZE: usize, const AT: usize, const MINS: bool>(
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            let [first, second, ..] = all.four_words(SIZE * b);
+            let [first, second, ..] = all.words(SIZE * b);
             head::<MINS>(opened, b, first);
             let bits = if AT == 4 {
                 second
@@ -304,7 +316,7 @@ unsafe fn q6_k(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 210 bytes; the last read ends with it.
     unsafe {
         let all = Rows::new(rows);
-        let d = halves(_mm512_srli_epi32::<16>(all.four_words(194)[3]));
+        let d = halves(_mm512_srli_epi32::<16>(all.words(194)[3]));
         let scales = all.four_words(192);
         for w in 0..4 {
             let bytes = scales[w];

@@ -40,7 +40,7 @@ pub(super) unsafe fn q2_k(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 84 bytes; the last read ends with it.
     unsafe {
         let all = Rows::new(rows);
-        let both = all.four_words(68)[3];
+        let both = all.words(68)[3];
         let d = halves(both);
         let dmin = _mm512_xor_ps(halves(_mm512_srli_epi32::<16>(both)), _mm512_set1_ps(-0.0));
         let scales = all.four_words(0);

@@ -65,6 +65,10 @@ pub fn gated_batch(blocks: &[Gated], out: &mut Rounded) {
     run(region * n_regions, |i| {
         let i = if few { i } else { i % n_regions * region + i / n_regions };
         let Some((block, rows)) = tasks.get(i) else { return };
+        // Threads take turns, more or less, or go on in their regions.
+        let (then, then_rows) =
+            tasks.get(i + if few { n_threads() } else { 1 }).unwrap_or(&tasks[i]);
+        let then = (then.gate, then_rows.start);
         SCRATCH.with_borrow_mut(|scratch| {
             // Few rows of x: memory is the limit, and likes to be read in long runs of one matrix.
             let step = if block.xs.len() <= FEW { rows.len() } else { N_STEP };
@@ -72,8 +76,9 @@ pub fn gated_batch(blocks: &[Gated], out: &mut Rounded) {
                 let stripe = first..(first + step).min(rows.end);
                 for from in block.xs.clone().step_by(M_BLOCK) {
                     let xs = from..(from + M_BLOCK).min(block.xs.end);
+                    let then = if stripe.end < rows.end { (block.gate, stripe.end) } else { then };
                     // SAFETY: no other task has these rows and columns.
-                    unsafe { block.stripe(scratch, xs, stripe.clone(), &places) };
+                    unsafe { block.stripe(scratch, xs, stripe.clone(), then, &places) };
                 }
             }
         });
@@ -81,7 +86,7 @@ pub fn gated_batch(blocks: &[Gated], out: &mut Rounded) {
 }
 
 impl Gated<'_> {
-    /// The columns `stripe` of the result, for the rows `xs` of x.
+    /// The columns `stripe` of the result, for the rows `xs` of x; then rows of a matrix from `then` on.
     ///
     /// Safety: no one else touches these places.
     unsafe fn stripe(
@@ -89,6 +94,7 @@ impl Gated<'_> {
         scratch: &mut Scratch,
         xs: Range<usize>,
         stripe: Range<usize>,
+        then: (&Matrix, usize),
         places: &Places,
     ) {
         let Scratch { panels, sums } = scratch;
@@ -99,13 +105,13 @@ impl Gated<'_> {
             sums.resize(sums.len().max(stripe.len() * xs.len()), 0.0);
             for (first, sums) in steps().zip(sums.chunks_exact_mut(n_sums)) {
                 let end = first + N_STEP;
-                // Behind the last rows of gate come the first of up; behind those of up, others of gate.
+                // Behind the last rows of gate come the first of up.
                 let next = if end < stripe.end {
                     (matrices[i], end)
                 } else if i == 0 {
                     (self.up, stripe.start)
                 } else {
-                    (self.gate, if end < self.gate.n_out { end } else { 0 })
+                    then
                 };
                 let (matrix, rows, xs) = (matrices[i], first..end, xs.clone());
                 Sweep { x: self.x, xs, matrix, rows, next }.run(panels, sums);

@@ -123,7 +123,8 @@ thread_local! {
 }
 
 /// The columns `rows` of the result for the rows `xs` of x; `out` is the first of them, a row of
-/// results follows after `matrix.n_out`.
+/// results follows after `matrix.n_out`. What is read afterwards, the rows of a matrix from `then` on, is
+/// fetched on the way.
 ///
 /// Safety: no one else touches these places.
 pub(super) unsafe fn block(
@@ -131,6 +132,7 @@ pub(super) unsafe fn block(
     xs: Range<usize>,
     matrix: &Matrix,
     rows: Range<usize>,
+    then: (&Matrix, usize),
     out: *mut f32,
 ) {
     SCRATCH.with_borrow_mut(|scratch| {
@@ -138,11 +140,10 @@ pub(super) unsafe fn block(
         sums.resize(sums.len().max(xs.len().min(M_BLOCK) * N_STEP), 0.0);
         for first in rows.clone().step_by(N_STEP) {
             let few = first..(first + N_STEP).min(rows.end);
-            let next = if few.end < rows.end { few.end } else { few.start };
+            let next = if few.end < rows.end { (matrix, few.end) } else { then };
             for from in xs.clone().step_by(M_BLOCK) {
                 let xs_now = from..(from + M_BLOCK).min(xs.end);
-                let sweep =
-                    Sweep { x, xs: xs_now, matrix, rows: few.clone(), next: (matrix, next) };
+                let sweep = Sweep { x, xs: xs_now, matrix, rows: few.clone(), next };
                 let at = (from - xs.start) * matrix.n_out + first - rows.start;
                 // SAFETY: the caller's promise; whole steps of rows of W are whole steps of the result.
                 unsafe {

@@ -16,6 +16,9 @@ pub(super) struct Opened {
     pub(super) mins: [[f32; PANEL]; 16],
 }
 
+/// Bytes to fetch of a quarter of the rows that are next, for each byte read of a row.
+pub(super) const AHEAD_PER_BYTE: usize = PANEL / 4;
+
 /// Where rows begin in their stored bytes.
 #[derive(Clone, Copy)]
 pub(super) struct PanelRows {
@@ -27,8 +30,11 @@ pub(super) struct PanelRows {
     pub(super) n_rows: usize,
     /// Columns, a multiple of 32, at most [`CHUNK`].
     pub(super) len: usize,
-    /// What is read next, sixteen rows' worth of the same columns: fetched on the way.
+    /// The first of sixteen rows that are read next. They are fetched on the way, in four runs of a
+    /// quarter of them each: for every byte of a row this goes on by [`AHEAD_PER_BYTE`].
     pub(super) ahead: *const u8,
+    /// From row to row of those.
+    pub(super) ahead_row_bytes: usize,
 }
 
 impl Opened {

@@ -1,6 +1,6 @@
 //! A few rows of W through all their columns, times many rows of x.
 
-use super::opened::{PANEL, PanelRows};
+use super::opened::{AHEAD_PER_BYTE, PANEL, PanelRows};
 use super::{DEPTH, FEW, N_STEP, PANELS, Panels, Place, Rounded, Tile, variant};
 use crate::memory::fetch_far;
 use crate::quant::{self, CHUNK};
@@ -52,7 +52,7 @@ impl Sweep<'_> {
                     // SAFETY: the rows lie in the matrix, and this chunk in them.
                     unsafe { (variant.open)(opened, format, coding, rows) };
                     rows.bytes = rows.bytes.wrapping_add(chunk_bytes);
-                    rows.ahead = rows.ahead.wrapping_add(PANEL * chunk_bytes);
+                    rows.ahead = rows.ahead.wrapping_add(AHEAD_PER_BYTE * chunk_bytes);
                 }
             }
             let mut ahead = self.ahead(end, m.div_ceil(variant.m));
@@ -81,15 +81,19 @@ impl Sweep<'_> {
         let row_bytes = self.matrix.row_bytes();
         let bytes = &self.matrix.bytes()[self.rows.start * row_bytes..self.rows.end * row_bytes];
         let (next, next_row) = self.next;
-        let next = next.bytes()[next_row * next.row_bytes()..].as_ptr();
+        let next_bytes = next.bytes()[next_row * next.row_bytes()..].as_ptr();
         // For many rows of x it is done between tiles; asking for what is here costs nothing.
-        let ahead = if self.is_few() { next } else { bytes.as_ptr() };
+        let (ahead, ahead_row_bytes) = match self.is_few() {
+            true => (next_bytes, next.row_bytes()),
+            false => (bytes.as_ptr(), row_bytes),
+        };
         std::array::from_fn(|p| PanelRows {
             bytes: bytes.as_ptr().wrapping_add(p * PANEL * row_bytes),
             row_bytes,
             n_rows: self.rows.len().saturating_sub(p * PANEL).min(PANEL),
             len: 0,
-            ahead: ahead.wrapping_add(p * PANEL * row_bytes),
+            ahead: ahead.wrapping_add(p * PANEL * ahead_row_bytes),
+            ahead_row_bytes,
         })
     }
 
