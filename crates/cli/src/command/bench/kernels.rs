@@ -227,6 +227,8 @@ fn product(
             let matrix = matrix.map_err(|error| Failure::Failed(error.to_string()))?;
             let mut weight = Weight::stored(format.name(), slot, matrix);
             weight.pack(Precision::F32, false);
+            // As `fathom run` does: products with few bits run in integers.
+            weight.round_input();
             Ok(weight)
         })
         .collect::<Result<_, Failure>>()?;
