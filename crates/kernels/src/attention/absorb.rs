@@ -21,7 +21,6 @@ use super::paged::pad;
 use super::tile::{per_isa, tile_rows};
 use crate::convert::round_to_bf16;
 use crate::cpu::{self, Isa};
-use crate::quant;
 use crate::stored::Matrix;
 use crate::threads::{self, Shards};
 use std::cell::RefCell;
@@ -232,9 +231,8 @@ impl HeadWeights<'_> {
         let turned = turned.room(16 * n);
         for column in columns.clone().step_by(16) {
             let rows = column..(column + 16).min(self.rank);
-            for (row, turned) in rows.clone().zip(turned.chunks_exact_mut(n)) {
-                keys_t.row(head * self.rank + row, turned);
-            }
+            let first = head * self.rank;
+            keys_t.rows_in_f32(first + rows.start..first + rows.end, &mut turned[..rows.len() * n]);
             let mut from = [turned.as_ptr(); 16];
             for (i, from) in from[..rows.len()].iter_mut().enumerate() {
                 *from = from.wrapping_add(i * n);
@@ -263,13 +261,9 @@ impl HeadWeights<'_> {
 
     fn widen_rows(&self, weights: Weights, rows: Range<usize>, out: &mut [f32]) {
         if let Weights::Stored(matrix) = weights
-            && matrix.scales().is_none()
             && pad(self.rank) == self.rank
         {
-            // Rows follow each other in both: one call, where small models would spend more on calls.
-            let row_bytes = matrix.bytes().len() / matrix.n_out;
-            let bytes = &matrix.bytes()[rows.start * row_bytes..rows.end * row_bytes];
-            return quant::dequantize(matrix.format, bytes, &mut out[..rows.len() * self.rank]);
+            return matrix.rows_in_f32(rows.clone(), &mut out[..rows.len() * self.rank]);
         }
         for (row, out) in rows.zip(out.chunks_exact_mut(pad(self.rank))) {
             let (out, rest) = out.split_at_mut(self.rank);

@@ -176,3 +176,61 @@ fn speed_of_whole_sequences() {
     }
     threads::limit_threads(None);
 }
+
+#[test]
+#[ignore = "prints speeds"]
+fn speed_of_moves_into_the_latent_space() {
+    use crate::quant::Format;
+    use crate::stored::{Matrix, SharedBytes};
+    let (n_heads, d_nope, d_rope, d_v, rank) = (16, 128, 64, 128, 512);
+    // More than caches hold.
+    let n_matrices = 400;
+    for [keys, values] in [[Format::Q5_0, Format::Q4K], [Format::Q8_0, Format::Q8_0]] {
+        let part = |seed, rows: usize, columns: usize, format| {
+            let values = noise(seed, rows * columns);
+            Matrix::from_f32(&values, rows, columns, format).unwrap()
+        };
+        let of_all = [part(1, n_heads * rank, d_nope, keys), part(2, n_heads * d_v, rank, values)];
+        let copy = |part: &Matrix| {
+            let bytes = SharedBytes::owned(part.bytes().to_vec());
+            Matrix::new(part.format, part.n_out, part.n_in, bytes).unwrap()
+        };
+        let matrices: Vec<[Matrix; 2]> =
+            (0..n_matrices).map(|_| [copy(&of_all[0]), copy(&of_all[1])]).collect();
+        let q = noise(8, n_heads * (d_nope + d_rope));
+        let mut moved = vec![0.0; n_heads * (rank + d_rope)];
+        let context = noise(9, n_heads * rank);
+        let mut out = vec![0.0; n_heads * d_v];
+        let whole = Matrix::new(
+            Format::F32,
+            n_heads * (d_nope + d_v),
+            rank,
+            SharedBytes::owned(vec![0; 4 * n_heads * (d_nope + d_v) * rank]),
+        )
+        .unwrap();
+        for _ in 0..3 {
+            let mut seconds = [0.0; 2];
+            for [keys, values] in &matrices {
+                let matrix = whole.clone().with_parts(keys.clone(), values.clone());
+                let weights = absorb::HeadWeights {
+                    weights: absorb::Weights::Stored(&matrix),
+                    n_heads,
+                    d_nope,
+                    d_v,
+                    rank,
+                    bf16: false,
+                };
+                let start = Instant::now();
+                absorb::absorb_queries(&weights, d_rope, &q, &mut moved);
+                seconds[0] += start.elapsed().as_secs_f64();
+                let start = Instant::now();
+                absorb::context_values(&weights, &context, &mut out);
+                seconds[1] += start.elapsed().as_secs_f64();
+            }
+            let [to, from] = seconds.map(|s| s / n_matrices as f64 * 1e6);
+            println!(
+                "{keys:?} {values:?}: into the latent space {to:.0} µs, out of it {from:.0} µs"
+            );
+        }
+    }
+}

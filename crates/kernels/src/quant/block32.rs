@@ -11,31 +11,31 @@
 //! The low nibbles are the first sixteen weights. Rounding follows ggml's reference quantizers.
 
 use super::widen::{Plain, Widen, reader};
-use super::{half_at, part, put_half};
+use super::{part, put_half};
 use crate::lanes::per_isa;
 
 reader!(from_q8_0, 34 => 32, |block, out, widen| {
-    widen.scale_signed(part::<32>(block, 2), half_at(block, 0), out);
+    widen.scale_signed(part::<32>(block, 2), widen.half(part(block, 0)), out);
 });
 
 reader!(from_q4_0, 18 => 32, |block, out, widen| {
     let q = less(8, nibbles(part(block, 2)));
-    widen.scale_signed(&q, half_at(block, 0), out);
+    widen.scale_signed(&q, widen.half(part(block, 0)), out);
 });
 
 reader!(from_q4_1, 20 => 32, |block, out, widen| {
     let q = nibbles(part(block, 4));
-    widen.scale_and_add(&q, half_at(block, 0), half_at(block, 2), out);
+    widen.scale_and_add(&q, widen.half(part(block, 0)), widen.half(part(block, 2)), out);
 });
 
 reader!(from_q5_0, 22 => 32, |block, out, widen| {
     let q = less(16, widen.add_fifth_bits(nibbles(part(block, 6)), part(block, 2)));
-    widen.scale_signed(&q, half_at(block, 0), out);
+    widen.scale_signed(&q, widen.half(part(block, 0)), out);
 });
 
 reader!(from_q5_1, 24 => 32, |block, out, widen| {
     let q = widen.add_fifth_bits(nibbles(part(block, 8)), part(block, 4));
-    widen.scale_and_add(&q, half_at(block, 0), half_at(block, 2), out);
+    widen.scale_and_add(&q, widen.half(part(block, 0)), widen.half(part(block, 2)), out);
 });
 
 #[inline(always)]

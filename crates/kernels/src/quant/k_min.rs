@@ -10,11 +10,11 @@
 
 use super::search::{self, Steps};
 use super::widen::{Widen, reader};
-use super::{half_at, pairs, part, put_half, put_pairs};
+use super::{pairs, part, put_half, put_pairs};
 use crate::lanes::per_isa;
 
 reader!(from_q2_k, 84 => 256, |block, out, widen| {
-    let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+    let (d, dmin) = (widen.half(part(block, 80)), widen.half(part(block, 82)));
     let q = pairs(part(block, 16));
     let (mut scale_codes, mut min_codes) = ([0; 16], [0; 16]);
     for i in 0..16 {
@@ -70,7 +70,7 @@ pub(super) fn nibbles(packed: &[u8; 128]) -> [u8; 256] {
 /// Scales of the eight sub-blocks of `q4_k` and `q5_k`, and what is to be added: less their minima.
 #[inline(always)]
 fn scaled(block: &[u8], widen: impl Widen) -> ([f32; 16], [f32; 16]) {
-    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let (d, dmin) = (widen.half(part(block, 0)), widen.half(part(block, 2)));
     let [scales, mins] = unpack_6_bit(part(block, 4));
     let (mut scaled, mut offsets) = ([0.0; 16], [0.0; 16]);
     widen.scale_signed(&scales, d, &mut scaled);

@@ -188,6 +188,20 @@ impl Matrix {
         self.dequantize(row, 0..self.n_in, out);
     }
 
+    /// The rows `rows`, widened to f32: out [rows, n_in].
+    ///
+    /// Panics if they leave the matrix.
+    pub(crate) fn rows_in_f32(&self, rows: Range<usize>, out: &mut [f32]) {
+        if self.scales.is_none() {
+            // They follow each other: one call, since a row may take less than a call does.
+            let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
+            return quant::dequantize(self.format, bytes, out);
+        }
+        for (row, out) in rows.zip(out.chunks_exact_mut(self.n_in)) {
+            self.row(row, out);
+        }
+    }
+
     /// All elements, widened to f32.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.n_out * self.n_in];

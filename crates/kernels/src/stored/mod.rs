@@ -143,10 +143,11 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
         let at = shared.len();
         if let Rows::Rounded(..) = product.x {
             tasks.extend(integer::tasks(n_out, m, behind).map(|rows| (at, rows)));
+        } else if let Some(input) = inputs.get(at) {
+            tasks.extend(floats::tasks(&input, n_out, behind).map(|rows| (at, rows)));
         } else {
-            let step = if inputs.get(at).is_some() { floats::TASK_ROWS } else { N_BLOCK };
-            let rows = |from: usize| from..(from + step).min(n_out);
-            tasks.extend((0..n_out).step_by(step).map(|from| (at, rows(from))));
+            let rows = |from: usize| from..(from + N_BLOCK).min(n_out);
+            tasks.extend((0..n_out).step_by(N_BLOCK).map(|from| (at, rows(from))));
         }
         let out = Shards::new(&mut *product.out);
         shared.push(Shared { x: &product.x, m, matrix: product.matrix, out });

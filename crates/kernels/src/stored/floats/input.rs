@@ -24,6 +24,19 @@ pub(super) enum Layout {
     Groups,
 }
 
+impl Layout {
+    /// Whether W is read from end to end while little is computed.
+    pub(super) fn is_read_once(self) -> bool {
+        match self {
+            Layout::Rows => false,
+            #[cfg(target_arch = "x86_64")]
+            Layout::Few => true,
+            #[cfg(target_arch = "x86_64")]
+            Layout::Groups => false,
+        }
+    }
+}
+
 /// Rows of x for one product.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a> {

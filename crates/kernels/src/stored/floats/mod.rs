@@ -23,6 +23,7 @@ pub(super) use input::{Input, Inputs};
 
 use super::Matrix;
 use crate::quant::Format;
+use crate::threads::n_threads;
 use input::Layout;
 use std::ops::Range;
 
@@ -40,8 +41,33 @@ pub(super) fn covers(format: Format) -> bool {
     matches!(format, Format::F32 | Format::F16 | Format::Bf16 | Format::F8E4M3)
 }
 
-/// Rows of W that a task takes.
-pub(super) const TASK_ROWS: usize = 64;
+/// Rows of W that a task takes; rows of one task stand under the same scales.
+const TASK_ROWS: usize = 64;
+/// The fewest rows that a task takes where memory is the limit.
+const LEAST_ROWS: usize = 16;
+
+/// Rows of W that a task takes, of `n_out`, task by task; `behind` more rows follow in other matrices.
+///
+/// Where memory is the limit tasks get smaller and smaller, each half of a thread's share of what is left: the
+/// beginning of a run is read cold, and no one should wait long for the last one.
+pub(super) fn tasks(
+    input: &Input<'_>,
+    n_out: usize,
+    behind: usize,
+) -> impl Iterator<Item = Range<usize>> + use<> {
+    let guided = input.layout.is_read_once();
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let left = n_out - from;
+        let share = match guided {
+            true => (left + behind) / (2 * n_threads()),
+            false => TASK_ROWS,
+        };
+        let rows = from..from + share.next_multiple_of(LEAST_ROWS).max(LEAST_ROWS).min(left);
+        from = rows.end;
+        (left > 0).then_some(rows)
+    })
+}
 
 /// The columns `rows` of the result, for all rows of x.
 ///

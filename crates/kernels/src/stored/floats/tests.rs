@@ -190,6 +190,7 @@ fn seconds(times: usize, mut body: impl FnMut(usize)) -> [f64; 2] {
 /// Prints speeds of one thread, best and median, beside those of reading alone:
 /// `cargo test --release -p fathom-kernels floats_speed -- --ignored --nocapture`.
 /// `ROWS=1,8 FORMATS=bf16,fp8` measure less; `COUNT=1` reads one matrix again and again, from the caches.
+/// `N`, `K` and `THREADS` change the shape and the number of threads.
 #[test]
 #[ignore = "prints speeds"]
 fn floats_speed() {
@@ -197,7 +198,8 @@ fn floats_speed() {
     let (rows, formats) =
         (list("ROWS", "1,2,4,8,16,32,64,512"), list("FORMATS", "f32,f16,bf16,fp8"));
     let [n, k] = SPEED_SHAPE;
-    threads::limit_threads(Some(1));
+    let [n, k] = [list("N", &n.to_string()), list("K", &k.to_string())].map(|x| x.parse().unwrap());
+    threads::limit_threads(Some(list("THREADS", "1").parse().unwrap()));
     for format in formats.split(',').map(|name| Format::from_name(name).unwrap()) {
         let one = matrix(1, n, k, format, [128, 128]);
         // More than caches hold.

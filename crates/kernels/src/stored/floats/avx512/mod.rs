@@ -123,15 +123,26 @@ pub(super) fn lay_out(x: &[f32], n_in: usize, out: &mut [f32]) {
 
 /// Safety: as [`super::block`]; the CPU has AVX-512.
 pub(super) unsafe fn few(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, out: *mut f32) {
-    let source = Source::new(matrix);
-    let Some(scales) = scaled::of_row(matrix, rows.start) else {
+    let (source, m) = (Source::new(matrix), input.m);
+    if matrix.scales().is_none() {
         // SAFETY: the caller's promise.
-        return unsafe { few::Task { x: input.values, m: input.m, source, rows, out }.run() };
-    };
+        return unsafe { few::Task { x: input.values, m, source, rows, out }.run() };
+    }
     with_weights(input.values.len(), |x| {
-        scaled::whole_columns(input.values, matrix.n_in, scales, SCALED_COLUMNS, x);
-        // SAFETY: the caller's promise.
-        unsafe { few::Task { x, m: input.m, source, rows, out }.run() };
+        let mut rest = rows.clone();
+        while let run @ Range { start, end } = scaled::run(matrix, rest.clone())
+            && start < end
+        {
+            rest.start = end;
+            if let Some(scales) = scaled::of_row(matrix, start) {
+                scaled::whole_columns(input.values, matrix.n_in, scales, SCALED_COLUMNS, x);
+            }
+            // SAFETY: the caller's promise.
+            unsafe {
+                let out = out.add(start - rows.start);
+                few::Task { x, m, source, rows: run, out }.run();
+            }
+        }
     });
 }
 
