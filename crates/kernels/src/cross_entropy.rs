@@ -109,6 +109,16 @@ pub fn log_sum_exp_f64(row: &[f32]) -> f64 {
     top as f64 + sum_exp(row, top).ln()
 }
 
+/// `exp(x − top)` in place of every x.
+pub fn exp_below(row: &mut [f32], top: f32) {
+    scaled_exp(row, top, 1.0);
+}
+
+/// `Σ exp(x − top)`
+pub fn sum_exp_below(row: &[f32], top: f32) -> f64 {
+    sum_exp(row, top)
+}
+
 /// Returns N and V.
 fn check(len: usize, targets: &[u32]) -> (usize, usize) {
     let n = targets.len();

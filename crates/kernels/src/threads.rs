@@ -1,46 +1,64 @@
 //! One pool of worker threads for all kernels, and the parallel loop they share.
 //!
-//! A loop is cut into tasks; idle threads claim task numbers from a counter. What a task computes
-//! depends on its number only, so the result does not depend on the number of threads.
-//! Workers spin briefly between loops, since a decode step runs hundreds of short ones, then park.
+//! A loop is cut into tasks, which are dealt to the threads in turn: of two threads one gets the even
+//! tasks, the other the odd ones. So a thread that runs the same loop again meets the same weights, which its
+//! own cache may still hold. Who has finished takes what others have left. What a task computes depends on its
+//! number only, so the result does not depend on the number of threads.
+//!
+//! A token of a small model is dozens of loops of a few microseconds, so a loop is begun and ended by a handful
+//! of atomic operations: nothing is allocated or locked, and the system is asked only if a worker sleeps.
+//! Workers spin briefly between loops, then park.
 
 use crate::cpu::{self, Isa};
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::cell::{Cell, UnsafeCell};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::thread::Thread;
 
-/// Spins before a worker parks: about 50 µs, longer than the gap between two kernels of a step.
+/// Spins before a worker parks, longer than the gap between two kernels of a step.
 const SPINS_BEFORE_PARK: u32 = 20_000;
 
+/// A loop that runs.
+#[derive(Clone, Copy)]
 struct Job {
     /// The loop body. Valid until `remaining` reaches zero: `run` does not return before.
     body: *const (dyn Fn(usize) + Sync),
     n_tasks: usize,
-    /// Threads that may take part.
-    limit: usize,
+    /// Threads that were dealt tasks; thread `i` has the tasks `i`, `i + n_dealt`, ….
+    n_dealt: usize,
     /// Level forced by the thread that started the loop.
     forced_isa: Option<Isa>,
-    next: AtomicUsize,
+}
+
+/// What was dealt to one thread. On cache lines of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Share {
+    /// Tasks that nobody has claimed yet.
+    left: AtomicUsize,
+    /// The worker sleeps, or is about to.
+    parked: AtomicBool,
+    /// The worker; none of the caller's share.
+    worker: OnceLock<Thread>,
+}
+
+struct Pool {
+    /// Held by the thread whose loop is running; a second caller runs its loop alone.
+    busy: AtomicBool,
+    /// Written by the holder of `busy` while no task is left, read by who has claimed a task.
+    job: UnsafeCell<Job>,
+    /// One per thread, the caller's first.
+    shares: Vec<Share>,
+    /// Tasks that have not ended.
     remaining: AtomicUsize,
     panicked: AtomicBool,
 }
 
-// SAFETY: `body` points at a `Sync` closure that outlives the job (see `run`).
-unsafe impl Send for Job {}
-// SAFETY: as above; the other fields are atomics.
-unsafe impl Sync for Job {}
-
-struct Shared {
-    epoch: AtomicUsize,
-    job: Mutex<Option<Arc<Job>>>,
-    wake: Condvar,
-}
-
-struct Pool {
-    shared: Arc<Shared>,
-    /// Held by the thread whose loop is running; a second caller runs its loop alone.
-    busy: AtomicBool,
-}
+// SAFETY: `job` is written while no task can be claimed (see `Pool::start`), and its body is a `Sync`
+// closure that outlives the job (see `run`).
+unsafe impl Sync for Pool {}
+// SAFETY: as above.
+unsafe impl Send for Pool {}
 
 static N_THREADS: OnceLock<usize> = OnceLock::new();
 static POOL: OnceLock<Pool> = OnceLock::new();
@@ -85,7 +103,7 @@ pub fn run(n_tasks: usize, body: impl Fn(usize) + Sync) {
         (0..n_tasks).for_each(body);
         return;
     }
-    let pool = POOL.get_or_init(|| start(n_threads()));
+    let pool = pool();
     if pool.busy.swap(true, Ordering::Acquire) {
         (0..n_tasks).for_each(body);
         return;
@@ -95,24 +113,12 @@ pub fn run(n_tasks: usize, body: impl Fn(usize) + Sync) {
     let body: *const (dyn Fn(usize) + Sync) = unsafe {
         std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(wide)
     };
-    let job = Arc::new(Job {
-        body,
-        n_tasks,
-        limit: LIMIT.get(),
-        forced_isa: cpu::forced_isa(),
-        next: AtomicUsize::new(0),
-        remaining: AtomicUsize::new(n_tasks),
-        panicked: AtomicBool::new(false),
-    });
-    {
-        let mut slot = pool.shared.job.lock().unwrap_or_else(|e| e.into_inner());
-        *slot = Some(job.clone());
-        pool.shared.epoch.fetch_add(1, Ordering::Release);
-        pool.shared.wake.notify_all();
-    }
-    work(&job);
+    let n_dealt = n_tasks.min(pool.shares.len()).min(LIMIT.get());
+    // SAFETY: this thread holds `busy`, and no task of an earlier loop is left.
+    unsafe { pool.start(Job { body, n_tasks, n_dealt, forced_isa: cpu::forced_isa() }) };
+    pool.work(0);
     let mut spins = 0u32;
-    while job.remaining.load(Ordering::Acquire) != 0 {
+    while pool.remaining.load(Ordering::Acquire) != 0 {
         spins += 1;
         if spins > SPINS_BEFORE_PARK {
             std::thread::yield_now();
@@ -120,8 +126,14 @@ pub fn run(n_tasks: usize, body: impl Fn(usize) + Sync) {
             std::hint::spin_loop();
         }
     }
+    let panicked = pool.panicked.swap(false, Ordering::Relaxed);
     pool.busy.store(false, Ordering::Release);
-    assert!(!job.panicked.load(Ordering::Acquire), "a kernel task panicked");
+    assert!(!panicked, "a kernel task panicked");
+}
+
+/// [`run`], or on the calling thread alone unless that is worth it.
+pub(crate) fn run_if(worth_it: bool, n_tasks: usize, body: impl Fn(usize) + Sync) {
+    if worth_it { run(n_tasks, body) } else { (0..n_tasks).for_each(body) }
 }
 
 /// Cuts `0..n` into ranges of at least `grain` (about four per thread) and runs `body` on each.
@@ -193,64 +205,116 @@ pub fn run_chunks<T: Send>(data: &mut [T], chunk: usize, body: impl Fn(usize, &m
     });
 }
 
-fn start(n_threads: usize) -> Pool {
-    let shared = Arc::new(Shared {
-        epoch: AtomicUsize::new(0),
-        job: Mutex::new(None),
-        wake: Condvar::new(),
+/// The pool; its workers start with the first loop.
+fn pool() -> &'static Pool {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    let n_threads = n_threads();
+    let pool = POOL.get_or_init(|| Pool::new(n_threads));
+    STARTED.get_or_init(|| {
+        for worker_idx in 1..n_threads {
+            let worker = std::thread::Builder::new()
+                .name(format!("kernel-{worker_idx}"))
+                .spawn(move || pool.serve(worker_idx))
+                .expect("the system refuses to start a worker thread");
+            pool.shares[worker_idx].worker.get_or_init(|| worker.thread().clone());
+        }
     });
-    for worker_idx in 1..n_threads {
-        let shared = shared.clone();
-        std::thread::Builder::new()
-            .name(format!("kernel-{worker_idx}"))
-            .spawn(move || serve(&shared, worker_idx))
-            .expect("the system refuses to start a worker thread");
-    }
-    Pool { shared, busy: AtomicBool::new(false) }
+    pool
 }
 
-/// The life of a worker: wait for a job, take part in it, repeat.
-fn serve(shared: &Shared, worker_idx: usize) {
-    let mut seen = 0;
-    loop {
-        let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen && spins < SPINS_BEFORE_PARK {
-            std::hint::spin_loop();
-            spins += 1;
+impl Pool {
+    fn new(n_threads: usize) -> Pool {
+        let nothing: &'static (dyn Fn(usize) + Sync) = &|_| ();
+        let job = Job { body: nothing, n_tasks: 0, n_dealt: 1, forced_isa: None };
+        Pool {
+            busy: AtomicBool::new(false),
+            job: UnsafeCell::new(job),
+            shares: (0..n_threads).map(|_| Share::default()).collect(),
+            remaining: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
         }
-        let job = {
-            let mut slot = shared.job.lock().unwrap_or_else(|e| e.into_inner());
-            while shared.epoch.load(Ordering::Acquire) == seen {
-                slot = shared.wake.wait(slot).unwrap_or_else(|e| e.into_inner());
+    }
+
+    /// Deals the tasks of a loop to the threads.
+    ///
+    /// # Safety
+    /// The caller holds `busy`, and all tasks of the loop before have ended: nobody can claim one, so nobody reads
+    /// `job`.
+    unsafe fn start(&self, job: Job) {
+        // SAFETY: the caller's promise; claims of the new tasks come after the stores to `left`.
+        unsafe { *self.job.get() = job };
+        self.remaining.store(job.n_tasks, Ordering::Relaxed);
+        let dealt = &self.shares[..job.n_dealt];
+        for (thread, share) in dealt.iter().enumerate().rev() {
+            share.left.store((job.n_tasks - thread).div_ceil(job.n_dealt), Ordering::Release);
+        }
+        // Either this thread sees that a worker parks, or the worker sees its tasks.
+        fence(Ordering::SeqCst);
+        for share in dealt.iter().filter(|share| share.parked.load(Ordering::Relaxed)) {
+            share.worker.get().inspect(|worker| worker.unpark());
+        }
+    }
+
+    /// The life of a worker: wait for tasks, run them, repeat.
+    fn serve(&self, thread: usize) {
+        let Share { left, parked, .. } = &self.shares[thread];
+        let idle = || left.load(Ordering::Relaxed) == 0;
+        loop {
+            let mut spins = 0;
+            while idle() && spins < SPINS_BEFORE_PARK {
+                std::hint::spin_loop();
+                spins += 1;
             }
-            seen = shared.epoch.load(Ordering::Acquire);
-            slot.clone()
-        };
-        if let Some(job) = job
-            && worker_idx < job.limit
-        {
-            cpu::force_isa(job.forced_isa);
-            work(&job);
+            if idle() {
+                parked.store(true, Ordering::Relaxed);
+                fence(Ordering::SeqCst);
+                while idle() {
+                    std::thread::park();
+                }
+                parked.store(false, Ordering::Relaxed);
+            }
+            self.work(thread);
+        }
+    }
+
+    /// Claims and runs the tasks of `thread`, then those that others have left.
+    fn work(&self, thread: usize) {
+        INSIDE.with(|inside| inside.set(true));
+        let mut n_done = 0;
+        for of in (thread..self.shares.len()).chain(0..thread) {
+            while let Some(left) = claim(&self.shares[of].left) {
+                // SAFETY: a task was claimed and has not ended, so the job stays, and its body is alive.
+                let job = unsafe { *self.job.get() };
+                if n_done == 0 && thread > 0 {
+                    cpu::force_isa(job.forced_isa);
+                }
+                let task = of + job.n_dealt * ((job.n_tasks - of).div_ceil(job.n_dealt) - left);
+                // SAFETY: as above.
+                let body = unsafe { &*job.body };
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(task))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+                n_done += 1;
+            }
+        }
+        INSIDE.with(|inside| inside.set(false));
+        if n_done > 0 {
+            // What was written, and a panic, is seen by who sees the sum reach zero.
+            self.remaining.fetch_sub(n_done, Ordering::Release);
         }
     }
 }
 
-/// Claims and runs tasks of `job` until none is left.
-fn work(job: &Job) {
-    INSIDE.with(|inside| inside.set(true));
-    loop {
-        let task = job.next.fetch_add(1, Ordering::Relaxed);
-        if task >= job.n_tasks {
-            break;
+/// Takes one of the tasks left; how many there were.
+fn claim(left: &AtomicUsize) -> Option<usize> {
+    let mut seen = left.load(Ordering::Relaxed);
+    while seen > 0 {
+        match left.compare_exchange_weak(seen, seen - 1, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return Some(seen),
+            Err(now) => seen = now,
         }
-        // SAFETY: `remaining` is still above zero, so `run` has not returned and `body` is alive.
-        let body = unsafe { &*job.body };
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(task))).is_err() {
-            job.panicked.store(true, Ordering::Release);
-        }
-        job.remaining.fetch_sub(1, Ordering::Release);
     }
-    INSIDE.with(|inside| inside.set(false));
+    None
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod preset;
 pub mod registry;
 mod residency;
 mod rows;
+mod small_model;
 mod stand_in;
 pub mod survey;
 pub mod verify;

@@ -5,7 +5,6 @@
 
 use fathom_kernels::elementwise;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,11 +14,15 @@ const KEEP_BYTES: usize = 6 << 30;
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static FREE: RefCell<FreeLists> = const { RefCell::new(FreeLists { lists: BTreeMap::new(), bytes: 0 }) };
+    static FREE: RefCell<FreeLists> = const { RefCell::new(FreeLists { lists: [const { Vec::new() }; N_LISTS], bytes: 0 }) };
 }
 
+/// Lists of free memory: four size classes per power of two, of all that a `usize` counts.
+const N_LISTS: usize = 4 * usize::BITS as usize;
+
 struct FreeLists {
-    lists: BTreeMap<usize, Vec<Vec<f32>>>,
+    /// By [`list_of`] their size class.
+    lists: [Vec<Vec<f32>>; N_LISTS],
     bytes: usize,
 }
 
@@ -40,7 +43,7 @@ impl Buffer {
     pub fn stale(len: usize) -> Self {
         let class = size_class(len);
         let reused = FREE.with_borrow_mut(|free| {
-            let data = free.lists.get_mut(&class)?.pop()?;
+            let data = free.lists[list_of(class)].pop()?;
             free.bytes -= 4 * class;
             Some(data)
         });
@@ -76,7 +79,7 @@ impl Drop for Buffer {
             let mut free = free.borrow_mut();
             if free.bytes + 4 * class <= KEEP_BYTES {
                 free.bytes += 4 * class;
-                free.lists.entry(class).or_default().push(std::mem::take(&mut data));
+                free.lists[list_of(class)].push(std::mem::take(&mut data));
             }
         });
         if !data.is_empty() {
@@ -116,6 +119,12 @@ fn size_class(len: usize) -> usize {
     len.div_ceil(step) * step
 }
 
+/// Place of the list of a size class: its power of two, and the two bits behind the first.
+fn list_of(class: usize) -> usize {
+    let power = class.ilog2() as usize;
+    4 * power + ((class >> (power - 2)) & 3)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +146,8 @@ mod tests {
             let class = size_class(len);
             assert!(class >= len && size_class(class) == class, "{len} -> {class}");
             assert!(len < 64 || class <= len + len / 3 + 16, "{len} -> {class}");
+            let next = size_class(class + 1);
+            assert!(list_of(class) < list_of(next), "lists of {class} and {next}");
         }
     }
 }

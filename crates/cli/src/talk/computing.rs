@@ -52,6 +52,7 @@ impl How<'_> {
     pub(crate) fn load(&self, opened: &Opened) -> Result<(Model, CacheSpec), Failure> {
         let with_module = matches!(self.drafting, Drafting::Mtp { .. });
         let mut model = opened.load(self.holding, with_module)?.model;
+        model.pack_small();
         let cache = self.caching.of(model.pack_for_cache(self.precision, CacheForm::Latent))?;
         if with_module {
             model.lighten_mtp();

@@ -2,6 +2,7 @@
 
 use super::adjust::adjust;
 use super::by_sorting;
+use super::cut;
 use super::*;
 use crate::error::Error;
 use fathom_tensor::random::Random;
@@ -236,6 +237,25 @@ fn fast_choices_are_those_of_the_sorted_vocabulary() {
             assert_eq!(fast, sorted, "case {case}: {n} logits, {sampling:?}, {uniform}");
         }
     }
+}
+
+#[test]
+fn quick_draws_without_a_cut_are_those_of_the_definition() {
+    let (mut n_quick, mut n_all) = (0, 0);
+    for (n, spread) in [(1, 1.0), (37, 0.1), (700, 3.0), (4096, 1.0), (4096, 12.0), (20_000, 0.0)] {
+        let mut random = Random::from_key(&[n as u64, 7]);
+        let logits: Vec<f32> = (0..n).map(|_| random.normal() as f32 * spread).collect();
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for i in 0..400 {
+            let uniform = if i < 2 { [0.0, 1.0 - f64::EPSILON / 2.0][i] } else { random.uniform() };
+            n_all += 1;
+            if let Some(token) = cut::quickly_from_all(&logits, max, uniform) {
+                n_quick += 1;
+                assert_eq!(token, cut::one_by_one(&logits, max, uniform), "{n}, {uniform}");
+            }
+        }
+    }
+    assert!(n_quick > n_all / 2, "{n_quick} of {n_all}");
 }
 
 #[test]

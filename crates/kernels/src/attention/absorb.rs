@@ -35,6 +35,9 @@ const FEW_COLUMNS: usize = 64;
 /// Rows that meet the weights of a head while they are in the second-level cache.
 const ROWS_AT_ONCE: usize = 64;
 
+/// Multiplications that are worth another thread.
+const WORTH_SHARING: usize = 1 << 14;
+
 /// `kv_b_proj` [H · (Dn + Dv), r].
 #[derive(Clone, Copy)]
 pub enum Weights<'a> {
@@ -91,7 +94,7 @@ pub fn absorb_queries(weights: &HeadWeights, d_rope: usize, q: &[f32], out: &mut
         (true, Some(_)) => [d_nope, FEW_COLUMNS],
         (false, _) => [d_nope, width],
     };
-    threads::run(n_heads, |head| {
+    threads::run_if(n * n_heads * d_nope * rank >= WORTH_SHARING, n_heads, |head| {
         SCRATCH.with_borrow_mut(|Scratch { weights: widened, inputs, moved, turned }| {
             for first in (0..n).step_by(ROWS_AT_ONCE) {
                 let rows = first..(first + ROWS_AT_ONCE).min(n);
@@ -103,17 +106,16 @@ pub fn absorb_queries(weights: &HeadWeights, d_rope: usize, q: &[f32], out: &mut
                 for (from, column) in pairs(d_nope, n_terms, width, n_columns) {
                     let terms = from..(from + n_terms).min(d_nope);
                     let columns = column..(column + n_columns).min(width);
-                    let widened = widened.room(n_terms * n_columns);
-                    if first == 0 || !all {
-                        weights.widen_keys(
-                            isa,
-                            head,
-                            terms.clone(),
-                            columns.clone(),
-                            widened,
-                            turned,
-                        );
-                    }
+                    let start = head * (d_nope + weights.d_v);
+                    let as_it_lies = weights.lying(start + terms.start..start + terms.end);
+                    let widened = as_it_lies.unwrap_or_else(|| {
+                        let widened = widened.room(n_terms * n_columns);
+                        if first == 0 || !all {
+                            let (terms, columns) = (terms.clone(), columns.clone());
+                            weights.widen_keys(isa, head, terms, columns, widened, turned);
+                        }
+                        widened
+                    });
                     let widened = (widened.as_ptr(), columns.len());
                     // SAFETY: the shapes are those above.
                     unsafe {
@@ -142,7 +144,7 @@ pub fn context_values(weights: &HeadWeights, context: &[f32], out: &mut [f32]) {
     let width = pad(rank);
     let n = weights.check(context, rank, out, d_v);
     let (isa, out) = (cpu::isa(), Shards::new(out));
-    threads::run(n_heads, |head| {
+    threads::run_if(n * n_heads * d_v * rank >= WORTH_SHARING, n_heads, |head| {
         SCRATCH.with_borrow_mut(|scratch| {
             let step = if n <= FEW_ROWS { FEW_WEIGHTS } else { d_v };
             for first in (0..n).step_by(ROWS_AT_ONCE) {
@@ -151,10 +153,15 @@ pub fn context_values(weights: &HeadWeights, context: &[f32], out: &mut [f32]) {
                 let x = weights.gather(rows.clone(), of, &mut scratch.inputs);
                 for from in (0..d_v).step_by(step) {
                     let values = from..(from + step).min(d_v);
-                    let widened = scratch.weights.room(step * width);
-                    if first == 0 || step < d_v {
-                        weights.widen_values(head, values.clone(), widened);
-                    }
+                    let start = head * (weights.d_nope + d_v) + weights.d_nope;
+                    let as_it_lies = weights.lying(start + values.start..start + values.end);
+                    let widened = as_it_lies.unwrap_or_else(|| {
+                        let widened = scratch.weights.room(step * width);
+                        if first == 0 || step < d_v {
+                            weights.widen_values(head, values.clone(), widened);
+                        }
+                        widened
+                    });
                     // SAFETY: heads of different tasks differ; the shapes are those above.
                     unsafe {
                         let at = (rows.start * n_heads + head) * d_v + from;
@@ -210,6 +217,18 @@ impl HeadWeights<'_> {
             Weights::Stored(matrix) => matrix.parts(),
             Weights::Dense(_) => None,
         }
+    }
+
+    /// Some rows of the matrix where they lie, if they are f32 there, in whole lanes, and not to be rounded: small
+    /// models would spend more on copies than on products.
+    fn lying(&self, rows: Range<usize>) -> Option<&[f32]> {
+        let values = match self.weights {
+            Weights::Stored(matrix) if matrix.parts().is_none() => matrix.as_f32()?,
+            Weights::Dense(values) if !self.bf16 => values,
+            _ => return None,
+        };
+        let whole = pad(self.rank) == self.rank;
+        whole.then(|| &values[rows.start * self.rank..rows.end * self.rank])
     }
 
     /// Some terms of W_UK of a head in f32, and some columns of them, whole lanes: out [terms, columns].

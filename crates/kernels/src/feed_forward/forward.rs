@@ -81,8 +81,9 @@ pub(super) fn few_rows(groups: &[Group], x: SlotRows, scratch: &mut [f32], out: 
     let len = scratch.len() / 3;
     let (gate_up, active) = scratch.split_at_mut(2 * len);
     let hidden = groups[0].gate.n;
-    let mut products = Vec::with_capacity(2 * groups.len());
-    for group in groups {
+    let busy = || groups.iter().filter(|group| !group.slots.is_empty());
+    let mut products = Vec::with_capacity(2 * busy().count());
+    for group in busy() {
         for (rhs, start) in [(group.gate, 0), (group.up, len)] {
             let rows = x.of(group.slots.clone());
             products.push(product(&rows, rhs, start + group.slots.start * hidden));
@@ -92,7 +93,7 @@ pub(super) fn few_rows(groups: &[Group], x: SlotRows, scratch: &mut [f32], out: 
     let (gate, up) = gate_up.split_at(len);
     swiglu::forward(gate, up, active);
     products.clear();
-    for group in groups {
+    for group in busy() {
         let rows = SlotRows { data: active, width: hidden, rows: None };
         let rows = rows.of(group.slots.clone());
         products.push(product(&rows, group.down, group.slots.start * group.down.n));

@@ -22,7 +22,7 @@ pub(crate) use rows::{LeftRows, Target, multiply_rows};
 pub use rows::{multiply_shared, multiply_sum};
 
 use crate::cpu::{Isa, isa};
-use crate::threads::{Shards, n_threads, run};
+use crate::threads::{Shards, n_threads, run_if};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -119,7 +119,7 @@ pub(crate) fn run_products(products: &[ListedProduct], out: &mut [f32], write: W
     check(products, out.len());
     let tasks = plan(products);
     let shards = Shards::new(out);
-    run(tasks.len(), |i| {
+    run_if(worth_sharing(products), tasks.len(), |i| {
         let task = &tasks[i];
         let listed = &products[task.product];
         let product = &listed.product;
@@ -135,7 +135,7 @@ pub(crate) fn run_products(products: &[ListedProduct], out: &mut [f32], write: W
 
 fn check(products: &[ListedProduct], out_len: usize) {
     let mut spans: Vec<(usize, usize)> = Vec::with_capacity(products.len());
-    for ListedProduct { product: p, listed, .. } in products {
+    for ListedProduct { product: p, listed, .. } in products.iter().filter(|p| p.product.m > 0) {
         let end = p.out_start + p.m * p.rhs.n;
         assert!(end <= out_len, "result ends at {end}, output has {out_len}");
         assert!(p.k_range.end <= p.rhs.k, "k range {:?} of {}", p.k_range, p.rhs.k);
@@ -155,6 +155,19 @@ fn check(products: &[ListedProduct], out_len: usize) {
     assert!(spans.windows(2).all(|w| w[0].1 <= w[1].0), "results overlap: {spans:?}");
 }
 
+/// Steps of a tile over a panel that are worth another thread: about a microsecond of them.
+const WORTH_SHARING: usize = 800;
+
+/// Whether a batch takes long enough for another thread to help: few rows of small weights do not.
+fn worth_sharing(products: &[ListedProduct]) -> bool {
+    let steps = |p: &Product| {
+        let at_once = if p.rhs.format == Format::Bf16Pairs { 2 } else { 1 };
+        // Up to four rows a tile waits for its sums, and takes as long as for one.
+        p.m.div_ceil(4) * p.rhs.n.div_ceil(PANEL) * p.k_range.len().div_ceil(at_once)
+    };
+    products.iter().map(|p| steps(&p.product)).sum::<usize>() >= WORTH_SHARING
+}
+
 struct Task {
     product: usize,
     rows: Range<usize>,
@@ -165,22 +178,34 @@ struct Task {
 fn plan(products: &[ListedProduct]) -> Vec<Task> {
     let row_blocks: usize = products.iter().map(|p| p.product.m.div_ceil(M_BLOCK)).sum();
     let wanted = if n_threads() == 1 { 1 } else { 4 * n_threads() };
-    let column_cuts = wanted.div_ceil(row_blocks.max(1));
-    let mut tasks = Vec::new();
+    let most_cuts = wanted.div_ceil(row_blocks.max(1));
+    let mut tasks = Vec::with_capacity(row_blocks * most_cuts);
     for (product, ListedProduct { product: p, .. }) in products.iter().enumerate() {
         let n_panels = p.rhs.n.div_ceil(PANEL);
-        let step = n_panels.div_ceil(column_cuts).max(1);
+        let n_cuts = column_cuts(p.m, n_panels, most_cuts);
+        // Parts differ by a panel: the longer ones come first in one product, last in the next.
+        let up = product % 2 * (n_cuts - 1);
+        let cut = |i: usize| (n_panels * i + up) / n_cuts;
         for row in (0..p.m).step_by(M_BLOCK) {
-            for panel in (0..n_panels).step_by(step) {
-                tasks.push(Task {
-                    product,
-                    rows: row..(row + M_BLOCK).min(p.m),
-                    panels: panel..(panel + step).min(n_panels),
-                });
+            for i in 0..n_cuts {
+                let (rows, panels) = (row..(row + M_BLOCK).min(p.m), cut(i)..cut(i + 1));
+                tasks.push(Task { product, rows, panels });
             }
         }
     }
     tasks
+}
+
+/// Parts into which the panels of a product of `m` rows are cut, at most `most` if that gives each thread one. Of
+/// few rows there is little to do per panel: parts are larger then, and each thread has as many, so that it meets
+/// the same weights in every pass.
+fn column_cuts(m: usize, n_panels: usize, most: usize) -> usize {
+    let (n_threads, n_panels) = (n_threads(), n_panels.max(1));
+    if most == 1 || m > GROUP_ROWS {
+        return most.min(n_panels);
+    }
+    let large = (n_panels / 2).min(most.next_multiple_of(n_threads));
+    (large / n_threads * n_threads).max(n_threads).min(n_panels)
 }
 
 /// Arguments of one register tile: up to [`GROUP_ROWS`] rows × up to [`PANEL`] columns over `k` elements.

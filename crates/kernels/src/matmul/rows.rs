@@ -2,10 +2,10 @@
 
 use super::pack::{self, Packed};
 use super::{
-    Block, GROUP_ROWS, K_BLOCK, Left, Lhs, M_BLOCK, PANEL, SCRATCH, SCRATCH_LEN, Write, matmul,
-    run_block,
+    Block, GROUP_ROWS, K_BLOCK, Left, Lhs, ListedProduct, M_BLOCK, PANEL, Product, SCRATCH,
+    SCRATCH_LEN, Write, matmul, plan, run_block, run_task, worth_sharing,
 };
-use crate::threads::{Shards, n_threads, run};
+use crate::threads::{Shards, n_threads, run, run_if};
 
 /// Rows of a left operand that one task holds: up to [`M_BLOCK`] of them.
 #[derive(Clone, Copy)]
@@ -92,21 +92,18 @@ fn block_rows(n: usize, n_elements: usize) -> Option<usize> {
 pub fn multiply_shared(x: &[f32], n: usize, rhs: &[&Packed], outs: &mut [&mut [f32]]) {
     assert_eq!(rhs.len(), outs.len(), "one output per right operand");
     let width = rhs[0].k;
-    let Some(step) = block_rows(n, rhs.iter().map(|rhs| rhs.k * rhs.n).sum()) else {
-        for (rhs, out) in rhs.iter().zip(outs) {
-            matmul(Lhs::rows(x, width), n, rhs, out, Write::Set);
-        }
-        return;
-    };
     assert!(x.len() >= n * width, "{n} rows of {width}");
     let outs: Vec<Shards<f32>> = rhs
         .iter()
         .zip(outs)
         .map(|(rhs, out)| {
-            assert!(out.len() >= n * rhs.n, "{n} rows of {}", rhs.n);
+            assert!(rhs.k == width && out.len() >= n * rhs.n, "{n} rows of {}", rhs.n);
             Shards::new(out)
         })
         .collect();
+    let Some(step) = block_rows(n, rhs.iter().map(|rhs| rhs.k * rhs.n).sum()) else {
+        return multiply_columns(x, n, rhs, &outs);
+    };
     run(n.div_ceil(step), |block| {
         let rows = block * step..((block + 1) * step).min(n);
         let data = &x[rows.start * width..rows.end * width];
@@ -119,6 +116,23 @@ pub fn multiply_shared(x: &[f32], n: usize, rhs: &[&Packed], outs: &mut [&mut [f
         }
         // SAFETY: as above.
         unsafe { multiply_rows(&left, &targets, Write::Set) };
+    });
+}
+
+/// [`multiply_shared`], each product cut by columns, all in one loop. The lengths fit.
+fn multiply_columns(x: &[f32], n: usize, rhs: &[&Packed], outs: &[Shards<f32>]) {
+    let lhs = Lhs::rows(x, rhs[0].k);
+    let product = |rhs| Product { lhs, m: n, rhs, k_range: 0..rhs.k, out_start: 0 }.all_rows();
+    let products: Vec<ListedProduct> = rhs.iter().map(|rhs| product(*rhs)).collect();
+    let tasks = plan(&products);
+    run_if(worth_sharing(&products), tasks.len(), |i| {
+        let task = &tasks[i];
+        // SAFETY: tasks of one product differ in rows or columns and touch those only, each product has an
+        // output of its own, and it has room.
+        unsafe {
+            let out = outs[task.product].pointer(task.rows.start * rhs[task.product].n);
+            run_task(&products[task.product], task, out, Write::Set);
+        }
     });
 }
 

@@ -157,6 +157,16 @@ impl Matrix {
         &self.bytes
     }
 
+    /// All elements where they lie, if this machine can read them as f32 there.
+    pub(crate) fn as_f32(&self) -> Option<&[f32]> {
+        if self.format != Format::F32 || cfg!(target_endian = "big") {
+            return None;
+        }
+        // SAFETY: all bits are numbers.
+        let (before, values, after) = unsafe { self.bytes.align_to::<f32>() };
+        (before.is_empty() && after.is_empty()).then_some(values)
+    }
+
     /// Bytes of a row.
     pub(super) fn row_bytes(&self) -> usize {
         self.row_bytes

@@ -21,7 +21,7 @@ pub use integer::{Gated, Rounded, can_gate, gated_batch};
 pub use matrix::{Matrix, MatrixError, Scales, encode};
 
 use crate::cpu::{Isa, isa};
-use crate::threads::{Shards, n_threads, run};
+use crate::threads::{Shards, n_threads, run_if};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -37,6 +37,8 @@ const M_BLOCK: usize = 64;
 /// Rows of W read side by side where there are few rows of x: enough sums in flight to hide the latency
 /// of an addition, few enough streams for the prefetchers.
 const STREAMS: usize = 4;
+/// Multiplications that are worth another thread: half a microsecond of them.
+const WORTH_SHARING: usize = 1 << 13;
 /// Lanes of a sum.
 const LANES: usize = 16;
 
@@ -131,7 +133,8 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
         matrix: &'a Matrix,
         out: Shards<'a, f32>,
     }
-    let mut tasks: Vec<(usize, Range<usize>)> = Vec::new();
+    let mut tasks: Vec<(usize, Range<usize>)> = Vec::with_capacity(4 * products.len() + 16);
+    let mut n_multiplied = 0;
     let mut shared = Vec::with_capacity(products.len());
     let inputs = floats::Inputs::new(products);
     let mut behind: usize = products.iter().map(|product| product.matrix.n_out).sum();
@@ -139,6 +142,7 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
         let Matrix { n_in, n_out, .. } = *product.matrix;
         behind -= n_out;
         let m = product.x.count(n_in);
+        n_multiplied += m * n_in * n_out;
         assert_eq!(product.out.len(), m * n_out, "a result [{m}, {n_out}]");
         let at = shared.len();
         if let Rows::Rounded(..) = product.x {
@@ -152,7 +156,7 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
         let out = Shards::new(&mut *product.out);
         shared.push(Shared { x: &product.x, m, matrix: product.matrix, out });
     }
-    run(tasks.len(), |task| {
+    run_if(n_multiplied >= WORTH_SHARING, tasks.len(), |task| {
         let (at, rows) = &tasks[task];
         let Shared { x, m, matrix, out } = &shared[*at];
         // Threads take turns, more or less.

@@ -1,7 +1,7 @@
 //! The gated feed-forward block: `down(silu(gate(x)) · up(x))`.
 
 use super::Pass;
-use fathom_tensor::{Tensor, op};
+use fathom_tensor::{Tensor, Weight, op};
 
 /// Places of the weights.
 pub struct Mlp {
@@ -13,12 +13,15 @@ pub struct Mlp {
 impl Mlp {
     /// x [N, D]; result [N, D].
     pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> Tensor {
-        let weights = pass.weights;
-        let block = op::Expert {
+        op::feed_forward(pass.tape, x, self.block(pass.weights))
+    }
+
+    /// Its weights.
+    pub(super) fn block<'w>(&self, weights: &'w [Weight]) -> op::Expert<'w> {
+        op::Expert {
             gate_proj: &weights[self.gate_proj],
             up_proj: &weights[self.up_proj],
             down_proj: &weights[self.down_proj],
-        };
-        op::feed_forward(pass.tape, x, block)
+        }
     }
 }

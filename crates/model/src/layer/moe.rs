@@ -29,21 +29,10 @@ impl Moe {
         if let Some(visited) = &pass.visited {
             visited.borrow_mut().push(route.ids.clone());
         }
-        let experts: Vec<Expert<'w>> = self
-            .experts
-            .iter()
-            .map(|e| Expert {
-                gate_proj: &weights[e.gate_proj],
-                up_proj: &weights[e.up_proj],
-                down_proj: &weights[e.down_proj],
-            })
-            .collect();
+        let experts: Vec<Expert<'w>> = self.experts.iter().map(|e| e.block(weights)).collect();
+        let shared = self.shared.as_ref().map(|shared| shared.block(weights));
         let memory = pass.residency.map(|residency| residency.experts_of(layer_idx));
         let memory = memory.as_ref().map(|memory| memory as &dyn ExpertMemory);
-        let routed = op::experts(pass.tape, x, &route, experts, memory);
-        match &self.shared {
-            Some(shared) => op::add(pass.tape, routed, shared.forward(pass, x)),
-            None => routed,
-        }
+        op::experts(pass.tape, x, &route, experts, shared, memory)
     }
 }

@@ -182,6 +182,18 @@ fn an_fp8_checkpoint_is_written_again_bit_for_bit() {
 }
 
 #[test]
+fn a_small_model_that_is_packed_has_the_bits_of_the_trained_one() {
+    let (scratch, trained) = saved("small");
+    let source = Source::open(&scratch.0).unwrap();
+    let mut model = Model::load(&source, &LoadOptions::default(), &mut |_, _| ()).unwrap().model;
+    assert!(model.head().as_stored().is_some());
+    model.pack_small();
+    assert!(model.head().as_stored().is_none());
+    model.pack(Precision::F32, false);
+    assert_eq!(logits(&model), logits(&trained));
+}
+
+#[test]
 fn experts_on_demand_compute_the_same_bits() {
     let (scratch, _) = saved("demand");
     let source = Source::open(&scratch.0).unwrap();

@@ -1,7 +1,8 @@
 //! Routed experts: dispatch, three grouped products, weighted combination
 //! (DeepSeekMoE, arXiv:2401.06066, section 3). No token is ever dropped.
 
-use super::feed_forward::routed;
+use super::add;
+use super::feed_forward::{feed_forward, routed, routed_beside};
 use super::gate::Route;
 use crate::buffer::Buffer;
 use crate::tape::Tape;
@@ -45,20 +46,31 @@ pub trait ExpertMemory {
     fn enter(&self, experts: &[usize]);
 }
 
-/// `Σ_k weight_k · expert_k(x)` for every row, experts summed in ascending order: x [N, D], result [N, D].
-/// `memory` is asked for experts that are stored.
+/// `Σ_k weight_k · expert_k(x)` for every row, experts summed in ascending order, and the block that all rows
+/// visit added to that: x [N, D], result [N, D]. `memory` is asked for experts that are stored.
 pub fn experts<'w>(
     tape: &Tape<'w>,
     x: &Tensor,
     route: &Route,
     experts: Vec<Expert<'w>>,
+    shared: Option<Expert<'w>>,
     memory: Option<&dyn ExpertMemory>,
 ) -> Tensor {
-    if experts[0].gate_proj.as_stored().is_some() {
-        return stored_experts(x, route, &experts, memory);
+    let is_stored = |block: &Expert| block.gate_proj.as_stored().is_some();
+    let sum = if is_stored(&experts[0]) {
+        stored_experts(x, route, &experts, memory)
+    } else {
+        let dispatch = Dispatch::new(&route.ids, experts.len(), route.weights.width());
+        let alike = |block: &Expert| block.gate_proj.n_out() == experts[0].gate_proj.n_out();
+        match shared.filter(|shared| !tape.is_recording() && !is_stored(shared) && alike(shared)) {
+            Some(shared) => return routed_beside(x, &route.weights, &dispatch, experts, shared),
+            None => routed(tape, x, &route.weights, dispatch, experts),
+        }
+    };
+    match shared {
+        Some(shared) => add(tape, sum, feed_forward(tape, x, shared)),
+        None => sum,
     }
-    let dispatch = Dispatch::new(&route.ids, experts.len(), route.weights.width());
-    routed(tape, x, &route.weights, dispatch, experts)
 }
 
 /// [`experts`] whose weights are stored. Only the chosen ones are read.

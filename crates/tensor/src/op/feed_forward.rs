@@ -9,6 +9,7 @@ use crate::gradients::Gradients;
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use fathom_kernels::dispatch::Dispatch;
+use fathom_kernels::elementwise;
 use fathom_kernels::feed_forward::{
     self as kernel, Gradient, GradientGroup, Group, InputGradient, Saved, SlotRows, WeightGradients,
 };
@@ -94,6 +95,31 @@ pub(super) fn routed<'w>(
             }
         }
     })
+}
+
+/// [`routed`] and a block that all rows visit, in one loop: one more group, and one more term of each sum. For
+/// tapes that forget.
+pub(super) fn routed_beside<'w>(
+    x: &Tensor,
+    weights: &Tensor,
+    dispatch: &Dispatch,
+    mut blocks: Vec<Expert<'w>>,
+    shared: Expert<'w>,
+) -> Tensor {
+    let (n, width, n_out) = (x.n_rows(), x.width(), shared.down_proj.n_out());
+    let n_slots = dispatch.n_slots();
+    let mut slots: Vec<Range<usize>> = (0..blocks.len()).map(|e| dispatch.slots(e)).collect();
+    slots.push(n_slots..n_slots + n);
+    blocks.push(shared);
+    let mut rows = Vec::with_capacity(n_slots + n);
+    rows.extend_from_slice(&dispatch.rows);
+    rows.extend(0..n as u32);
+    let rows = SlotRows { data: x.data(), width, rows: Some(&rows) };
+    let (outputs, _) = run_forward(&Tape::forgetting(), rows, &slots, &blocks);
+    let mut out = Buffer::stale(n * n_out);
+    dispatch.combine(&outputs[..n_slots * n_out], weights.data(), n_out, &mut out);
+    elementwise::add_assign(&mut out, &outputs[n_slots * n_out..]);
+    Tensor::new(out, &[n, n_out])
 }
 
 /// Outputs of all slots, and on a recording tape the products before the activation.

@@ -3,7 +3,7 @@
 use crate::check::{Case, matmul, sigmoid, silu, softmax};
 use fathom_kernels::gate::{GateSpec, Scoring, Selection};
 use fathom_tensor::op::{self, Balance, Expert, Route};
-use fathom_tensor::{Tape, Tensor, Weight};
+use fathom_tensor::{Buffer, Precision, Tape, Tensor, Weight};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -188,7 +188,7 @@ fn experts_are_their_definition_and_an_idle_one_has_no_gradient() {
     case.check(
         |tape: &Tape<'_>, x: &[Tensor], w| {
             let route = Route { ids: shared_ids.clone(), weights: x[1].clone() };
-            vec![op::experts(tape, &x[0], &route, expert_list(w), None)]
+            vec![op::experts(tape, &x[0], &route, expert_list(w), None, None)]
         },
         |v| combined(&v[0], &ids, &v[1], &v[2..], width),
     );
@@ -210,7 +210,7 @@ fn routing_and_experts_together_are_their_definition() {
     case.check(
         |tape, x, w| {
             let route = op::route(tape, &x[0], &w[0], Some(&BIAS[..4]), spec, None);
-            vec![op::experts(tape, &x[0], &route, expert_list(&w[1..]), None)]
+            vec![op::experts(tape, &x[0], &route, expert_list(&w[1..]), None, None)]
         },
         |v| {
             let scores = scores(&spec, &v[0], &v[1]);
@@ -219,4 +219,32 @@ fn routing_and_experts_together_are_their_definition() {
             combined(&v[0], &ids, &weighed(&spec, &scores, &BIAS[..4]), &v[2..], width)
         },
     );
+}
+
+#[test]
+fn a_shared_block_beside_the_experts_gives_the_bits_that_it_gives_after_them() {
+    let (width, hidden) = (40, 24);
+    let matrix = |slot: usize, shape: [usize; 2]| {
+        let value = |i: usize| ((i * 37 + slot * 11) % 101) as f32 / 50.0 - 1.0;
+        let mut weight =
+            Weight::new("w", &shape, slot, (0..shape[0] * shape[1]).map(value).collect());
+        weight.pack(Precision::F32, true);
+        weight
+    };
+    let of_block = |i: usize| [[hidden, width], [hidden, width], [width, hidden]][i % 3];
+    let weights: Vec<Weight> = (0..15).map(|i| matrix(i, of_block(i))).collect();
+    for n in [1, 3, 200] {
+        let x: Vec<f32> = (0..n * width).map(|i| ((i * 13) % 29) as f32 / 14.0 - 1.0).collect();
+        let run = |recording: bool| {
+            let tape = if recording { Tape::recording() } else { Tape::forgetting() };
+            let x = Tensor::new(Buffer::copy_of(&x), &[n, width]);
+            let ids = Arc::new((0..n as u32).flat_map(|row| [row % 3, 3]).collect::<Vec<u32>>());
+            let weights_of_rows = Tensor::new(Buffer::copy_of(&vec![0.4; 2 * n]), &[n, 2]);
+            let route = Route { ids, weights: weights_of_rows };
+            let mut blocks = expert_list(&weights);
+            let shared = blocks.pop();
+            op::experts(&tape, &x, &route, blocks, shared, None).data().to_vec()
+        };
+        assert_eq!(run(false), run(true), "{n} rows");
+    }
 }

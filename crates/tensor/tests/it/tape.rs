@@ -97,7 +97,7 @@ fn layer_pass(weights: &[Weight], gradients: &mut Gradients) -> Vec<f32> {
         .chunks_exact(3)
         .map(|w| Expert { gate_proj: &w[0], up_proj: &w[1], down_proj: &w[2] })
         .collect();
-    let routed = op::experts(&tape, &h, &route, experts, None);
+    let routed = op::experts(&tape, &h, &route, experts, None, None);
     let h = op::add(&tape, h, routed);
     let rows: Vec<u32> = (0..n as u32).collect();
     let scored = LogProbs { rows: &rows, targets: &ids, inverse_temperature: 1.0 };

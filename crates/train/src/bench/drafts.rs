@@ -107,6 +107,7 @@ impl Subject {
         let options = LoadOptions { mtp: source.has_mtp(), ..LoadOptions::default() };
         let loaded = Model::load(&source, &options, &mut |_, _| ()).map_err(as_model)?;
         let mut model = loaded.model;
+        model.pack_small();
         let spec = model.pack_for_cache(precision_of(recipe.precision), CacheForm::Latent);
         model.lighten_mtp();
         let questions = Prompts::open(&recipe.task, recipe.seed, stage, &mut |_| ())?;
