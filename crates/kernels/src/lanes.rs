@@ -57,17 +57,22 @@ pub(crate) fn span(rows: &Range<usize>, width: usize) -> Range<usize> {
     rows.start * width..rows.end * width
 }
 
-/// Adds up the lanes, a power of two of them, in a fixed tree: halves onto halves.
+/// Adds up the lanes, 32 or 16 of them, in a fixed tree: halves onto halves. Each level is an array of
+/// its own, so that all of them stay in registers.
 #[inline(always)]
-pub(crate) fn fold<const N: usize>(mut acc: [f32; N]) -> f32 {
-    let mut half = N / 2;
-    while half > 0 {
-        for lane in 0..half {
-            acc[lane] += acc[lane + half];
-        }
-        half /= 2;
+pub(crate) fn fold<const N: usize>(acc: [f32; N]) -> f32 {
+    const { assert!(N == 16 || N == 32) };
+    let (mut sixteen, mut eight, mut four) = ([0.0f32; 16], [0.0f32; 8], [0.0f32; 4]);
+    for lane in 0..16 {
+        sixteen[lane] = if N == 32 { acc[lane] + acc[(lane + 16) % N] } else { acc[lane] };
     }
-    acc[0]
+    for lane in 0..8 {
+        eight[lane] = sixteen[lane] + sixteen[lane + 8];
+    }
+    for lane in 0..4 {
+        four[lane] = eight[lane] + eight[lane + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 // Loops over indices below: iterator adapters are calls of their own inside functions that enable
@@ -84,10 +89,22 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             acc[lane] += a_blocks[i][lane] * b_blocks[i][lane];
         }
     }
-    for i in 0..a_tail.len().min(b_tail.len()) {
-        acc[i] += a_tail[i] * b_tail[i];
+    if !a_tail.is_empty() && !b_tail.is_empty() {
+        let (a, b) = (padded(a_tail), padded(b_tail));
+        for lane in 0..LANES {
+            acc[lane] += a[lane] * b[lane];
+        }
     }
     fold(acc)
+}
+
+/// The end of a slice, and zeros. A call of its own: the sums stay in registers, and no sum is -0, so
+/// adding a zero changes none.
+#[inline(never)]
+fn padded(tail: &[f32]) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    lanes[..tail.len()].copy_from_slice(tail);
+    lanes
 }
 
 /// Σ a·b·c in the fixed order.
@@ -102,8 +119,11 @@ pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
             acc[lane] += a_blocks[i][lane] * b_blocks[i][lane] * c_blocks[i][lane];
         }
     }
-    for i in 0..a_tail.len().min(b_tail.len()).min(c_tail.len()) {
-        acc[i] += a_tail[i] * b_tail[i] * c_tail[i];
+    if !a_tail.is_empty() && !b_tail.is_empty() && !c_tail.is_empty() {
+        let (a, b, c) = (padded(a_tail), padded(b_tail), padded(c_tail));
+        for lane in 0..LANES {
+            acc[lane] += a[lane] * b[lane] * c[lane];
+        }
     }
     fold(acc)
 }

@@ -9,6 +9,9 @@ use crate::threads::{self, Shards};
 /// Rows per partial sum of the weight gradient: fixed, so that its bits do not depend on threads.
 const GRAD_ROWS: usize = 64;
 
+/// f32 of a cache line.
+const LINE: usize = 16;
+
 /// Normalises every row.
 ///
 /// Shapes: `x`, `out` [N, D]; `w` [D]; `inv_rms` [N] receives `rsqrt(mean(x²) + eps)`, which
@@ -50,8 +53,11 @@ pub fn backward(
         dw.len()
     );
     let n_chunks = n.div_ceil(GRAD_ROWS);
-    let mut partial = vec![0.0; n_chunks * d];
-    let (dx, shards) = (Shards::new(dx), Shards::new(&mut partial));
+    // From a cache line on: a load and a store per row and lane would straddle two.
+    let mut memory = vec![0.0; n_chunks * d + LINE - 1];
+    let start = memory.as_ptr().align_offset(4 * LINE).min(LINE - 1);
+    let partial = &mut memory[start..start + n_chunks * d];
+    let (dx, shards) = (Shards::new(dx), Shards::new(partial));
     let chunk = |i: usize| {
         let rows = i * GRAD_ROWS..((i + 1) * GRAD_ROWS).min(n);
         let part = span(&rows, d);
@@ -61,7 +67,7 @@ pub fn backward(
         backward_rows(&x[part.clone()], w, &inv_rms[rows], &dy[part], add, dx, dw);
     };
     threads::run(n_chunks, chunk);
-    add_rows(&partial, dw);
+    add_rows(&memory[start..start + n_chunks * d], dw);
 }
 
 per_isa! {

@@ -5,13 +5,13 @@
 //! rows walk the blocks; the gradients of keys and values gather in packed buffers and are added to
 //! their rows at its end.
 
-use super::forward::{Inputs, Matrix, Packer, copy_padded, copy_row};
+use super::forward::{Inputs, Matrix, Packer, copy_padded, copy_row, for_heads};
 use super::grad_tile::{self, GradBlock, GradRows, QueryFacts};
 use super::lanes::Lines;
 use super::{BLOCK_TOKENS, Heads, Segment};
 use crate::cpu::{self, Isa};
 use crate::lanes::{dot, per_isa};
-use crate::threads::{self, Shards};
+use crate::threads::Shards;
 use std::cell::RefCell;
 
 /// Query rows times heads that share one pass over a block.
@@ -78,8 +78,8 @@ pub(super) fn backward_on(
         }
         Shards::new(grad)
     });
-    threads::run(families.len() * heads.n_kv_heads, |task| {
-        let (kv_head, family) = (task / families.len(), &families[task % families.len()]);
+    for_heads(families.len(), heads.n_kv_heads, |family, kv_head| {
+        let family = &families[family];
         SCRATCH.with_borrow_mut(|scratch| {
             let mut pass = Pass { isa, heads, saved, kv_head, dq: &dq, dk: &dk, dv: &dv, scratch };
             if let [only] = family[..]

@@ -60,10 +60,12 @@ pub(super) fn forward_on(
 ) {
     heads.check_rows(segments, inputs.q, inputs.k, inputs.v, lse);
     assert_eq!(out.len(), lse.len() * heads.v_dim, "out [N, H, V]");
-    let cuts = cut(segments, heads.n_kv_heads);
+    let together = cut(segments, 1);
+    let enough = together.len() >= enough_cuts();
+    let cuts = if enough { together } else { cut(segments, heads.n_kv_heads) };
     let (out, lse) = (Shards::new(out), Shards::new(lse));
-    threads::run(cuts.len() * heads.n_kv_heads, |task| {
-        let (kv_head, cut) = (task / cuts.len(), &cuts[task % cuts.len()]);
+    for_heads(cuts.len(), heads.n_kv_heads, |cut, kv_head| {
+        let cut = &cuts[cut];
         SCRATCH.with_borrow_mut(|scratch| {
             let mut pass = Pass { isa, heads, inputs, kv_head, out: &out, lse: &lse, scratch };
             let mut packed: Option<&Segment> = None;
@@ -82,6 +84,23 @@ pub(super) fn forward_on(
     });
 }
 
+/// Cuts that keep all threads busy without being shared by heads.
+fn enough_cuts() -> usize {
+    8 * threads::n_threads()
+}
+
+/// Runs `body(i, kv_head)` for all cuts and heads. A thread takes all heads of a cut in turn if there are
+/// enough cuts: the heads of a row lie side by side.
+pub(super) fn for_heads(n_cuts: usize, n_kv_heads: usize, body: impl Fn(usize, usize) + Sync) {
+    let at_once = if n_cuts >= enough_cuts() { n_kv_heads } else { 1 };
+    threads::run(n_cuts * (n_kv_heads / at_once), |task| {
+        let heads = n_kv_heads / at_once;
+        for kv_head in task % heads * at_once..(task % heads + 1) * at_once {
+            body(task / heads, kv_head);
+        }
+    });
+}
+
 /// The work of one task, for each key/value head.
 struct Cut {
     segments: Range<usize>,
@@ -89,7 +108,7 @@ struct Cut {
     rows: Option<Range<usize>>,
 }
 
-/// Cuts the segments into pieces of about equal cost, eight per thread over all heads.
+/// Cuts the segments into pieces of about equal cost, eight per thread over `n_kv_heads` heads.
 fn cut(segments: &[Segment], n_kv_heads: usize) -> Vec<Cut> {
     let cost = |s: &Segment| s.own.len() * (s.prefix.len() + s.own.len().div_ceil(2));
     let total: usize = segments.iter().map(cost).sum();

@@ -373,3 +373,29 @@ fn segments_that_own_one_row_are_refused() {
     case(heads(1, 1, 4, 4), 8)
         .forward(Isa::Scalar, &[Segment::document(0..4), Segment::document(3..8)]);
 }
+
+#[test]
+fn many_documents_have_the_bits_of_each_alone() {
+    // So many that a thread takes all heads of one.
+    let (n_documents, len) = (8 * threads::n_threads() + 3, 100);
+    let case = case(heads(4, 2, 8, 24), n_documents * len);
+    let segments: Vec<Segment> =
+        (0..n_documents).map(|d| Segment::document(d * len..(d + 1) * len)).collect();
+    let dout = noise(4, case.n_rows() * 4 * 24);
+    for isa in available_isas() {
+        let (out, lse) = case.forward(isa, &segments);
+        let grads = case.backward(isa, &segments, &dout);
+        for document in [0, 7, n_documents - 1] {
+            let rows = document * len..(document + 1) * len;
+            let (alone, only) = (case.rows(rows.clone()), [Segment::document(0..len)]);
+            let of = |x: &[f32], width: usize| x[rows.start * width..rows.end * width].to_vec();
+            let (out_alone, lse_alone) = alone.forward(isa, &only);
+            assert_eq!([of(&out, 4 * 24), of(&lse, 4)], [out_alone, lse_alone], "{isa:?}");
+            let alone = alone.backward(isa, &only, &of(&dout, 4 * 24));
+            let widths = [4 * 8, 2 * 8, 2 * 24];
+            for ((grad, alone), width) in grads.iter().zip(alone).zip(widths) {
+                assert_eq!(of(grad, width), alone, "{isa:?}");
+            }
+        }
+    }
+}

@@ -246,7 +246,14 @@ unsafe fn weigh<V: Lanes>(scale: f32, row: *mut f32, count: usize, state: Runnin
         let largest = largest.largest();
         let new = if largest > old { largest } else { old };
         *state.max = new;
-        let rescale = exp_f32_on::<V>(old - new);
+        // The two answers that are known take no chain of twenty scalar operations.
+        let rescale = if old == new {
+            1.0
+        } else if old == f32::NEG_INFINITY && new > old {
+            0.0
+        } else {
+            exp_f32_on::<V>(old - new)
+        };
         let mut sum = V::load(state.sum).mul(V::splat(rescale));
         for g in 0..n_groups {
             let at = row.add(g * 16);

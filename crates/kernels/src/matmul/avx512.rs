@@ -12,6 +12,9 @@ const UNROLL: usize = 4;
 /// Columns that lie far apart are asked for this many steps ahead: about the latency of the second cache.
 const PREFETCH_STEPS: usize = 6;
 
+/// And into the second cache, while the first panel that reads them is at the block before.
+const FAR_STEPS: usize = super::K_BLOCK;
+
 /// Rows of the panel that are asked for ahead: the prefetcher of the CPU stops at every page.
 const PREFETCH_PANEL: usize = 24;
 
@@ -139,6 +142,8 @@ unsafe fn rows_f32<const M: usize, const ROW: usize, const STEP: usize>(tile: &T
                     let ahead = a.wrapping_add((u + PREFETCH_STEPS) * k_step);
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(M - 1).cast());
+                    let far = a.wrapping_add((u + FAR_STEPS) * k_step);
+                    _mm_prefetch::<_MM_HINT_T1>(far.cast());
                 }
                 let ahead = b.wrapping_add((u + PREFETCH_PANEL) * PANEL);
                 _mm_prefetch::<_MM_HINT_T0>(ahead.cast());

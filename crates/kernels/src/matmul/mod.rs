@@ -186,9 +186,11 @@ fn plan(products: &[ListedProduct]) -> Vec<Task> {
         // Parts differ by a panel: the longer ones come first in one product, last in the next.
         let up = product % 2 * (n_cuts - 1);
         let cut = |i: usize| (n_panels * i + up) / n_cuts;
-        for row in (0..p.m).step_by(M_BLOCK) {
+        // Blocks of even height: 128 rows are twice 64, not 84 and 44.
+        let block = p.m.div_ceil(p.m.div_ceil(M_BLOCK).max(1)).max(1);
+        for row in (0..p.m).step_by(block) {
             for i in 0..n_cuts {
-                let (rows, panels) = (row..(row + M_BLOCK).min(p.m), cut(i)..cut(i + 1));
+                let (rows, panels) = (row..(row + block).min(p.m), cut(i)..cut(i + 1));
                 tasks.push(Task { product, rows, panels });
             }
         }
@@ -254,24 +256,19 @@ const SCRATCH_LEN: usize = M_BLOCK.div_ceil(GROUP_ROWS)
         GROUP_ROWS * ROW_STRIDE
     };
 
-impl Left {
-    /// Rows of a tile, and elements from one tile to the next, for `n_rows` of them. Where rows lie on
-    /// their own they are dealt evenly: 16 rows are 8 and 8, not 14 and 2, whose chains are too few.
-    fn groups(self, n_rows: usize) -> (usize, usize) {
-        let height = n_rows.div_ceil(n_rows.div_ceil(GROUP_ROWS).max(1)).max(1);
-        match self {
-            Left::Direct(stride) => (height, height * stride),
-            Left::Rows => (height, height * ROW_STRIDE),
-            Left::DirectColumns(_) | Left::Columns => (GROUP_ROWS, self.group_len()),
-        }
-    }
+/// Rows of a tile, for a block of `n_rows`: they are dealt evenly. 16 rows are 8 and 8, not 14 and 2,
+/// whose chains are too few.
+fn group_height(n_rows: usize) -> usize {
+    n_rows.div_ceil(n_rows.div_ceil(GROUP_ROWS).max(1)).max(1)
+}
 
-    /// Elements from one group to the next.
-    fn group_len(self) -> usize {
+impl Left {
+    /// Elements from one group of `height` rows to the next.
+    fn group_len(self, height: usize) -> usize {
         match self {
-            Left::Direct(stride) => GROUP_ROWS * stride,
-            Left::DirectColumns(_) => GROUP_ROWS,
-            Left::Rows => GROUP_ROWS * ROW_STRIDE,
+            Left::Direct(stride) => height * stride,
+            Left::DirectColumns(_) => height,
+            Left::Rows => height * ROW_STRIDE,
             Left::Columns => K_BLOCK * COLUMN_STRIDE,
         }
     }
@@ -357,7 +354,8 @@ unsafe fn run_block(
     out_stride: usize,
 ) {
     let Block { a, left, n_rows, k, fresh } = *block;
-    let (height, group_len) = left.groups(n_rows);
+    let height = group_height(n_rows);
+    let group_len = left.group_len(height);
     for panel in panels {
         let b = rhs.panel(panel, k0, k);
         let column = panel * PANEL;

@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
-use super::{COLUMN_STRIDE, GROUP_ROWS, Left, Lhs, PANEL, ROW_STRIDE};
+use super::{COLUMN_STRIDE, Left, Lhs, PANEL, ROW_STRIDE, group_height};
 use crate::cpu::cpu;
 use crate::lanes::per_isa;
 use crate::memory::Block;
@@ -56,6 +56,9 @@ impl Format {
     }
 }
 
+/// Rows that a task packs: long enough that a panel's part is a few pages.
+const ROWS_AT_ONCE: usize = 128;
+
 /// A row of zeros among those that [`Packed::pack_listed`] takes.
 pub const NO_ROW: u32 = u32::MAX;
 
@@ -91,16 +94,17 @@ impl Packed {
     /// zeros.
     pub fn pack_listed(&mut self, b: &[f32], width: usize, listed: &[u32], format: Format) {
         let k = listed.len();
+        if format != Format::Bf16Pairs {
+            return self.fill_rows(k, width, format, |rows, columns, out| {
+                copy_listed(b, width, &listed[rows], columns, format, out);
+            });
+        }
         self.fill_panels(k, width, format, |column, out| {
-            let columns = PANEL.min(width - column);
-            if format == Format::Bf16Pairs {
-                let at = |i: usize, j: usize| match listed[i] {
-                    NO_ROW => 0.0,
-                    row => b[row as usize * width + column + j],
-                };
-                return pairs(out, k, columns, at);
-            }
-            copy_listed(b, width, listed, column..column + columns, format, out);
+            let at = |i: usize, j: usize| match listed[i] {
+                NO_ROW => 0.0,
+                row => b[row as usize * width + column + j],
+            };
+            pairs(out, k, PANEL.min(width - column), at);
         });
     }
 
@@ -114,6 +118,12 @@ impl Packed {
         n_stride: usize,
     ) {
         assert_eq!(b.len(), k * n, "operand [{k}, {n}]");
+        if n_stride == 1 && format != Format::Bf16Pairs {
+            return self.fill_rows(k, n, format, |rows, columns, out| {
+                let b = &b[rows.start * k_stride + columns.start..];
+                copy_rows(b, rows.len(), k_stride, columns.len(), format, out);
+            });
+        }
         self.fill_panels(k, n, format, |column, out| {
             let width = PANEL.min(n - column);
             match (n_stride, format) {
@@ -121,7 +131,6 @@ impl Packed {
                 (_, Format::Bf16Pairs) => {
                     pairs(out, k, width, |i, j| b[i + (column + j) * n_stride])
                 }
-                (1, _) => copy_rows(&b[column..], k, k_stride, width, format, out),
                 _ => {
                     copy_columns(&b[column * n_stride..], k, n_stride, width, out);
                     if format == Format::RoundedF32 {
@@ -145,6 +154,29 @@ impl Packed {
         if panel_len > 0 {
             run_chunks(panels, panel_len, |panel, out| fill(panel * PANEL, out));
         }
+    }
+
+    /// As [`Packed::fill_panels`] for f32, whose rows lie on their own: `fill` writes some rows of a panel,
+    /// given their numbers and the columns. A task takes its rows through all panels, so that what is
+    /// read lies side by side.
+    fn fill_rows(
+        &mut self,
+        k: usize,
+        n: usize,
+        format: Format,
+        fill: impl Fn(Range<usize>, Range<usize>, &mut [f32]) + Sync,
+    ) {
+        let panels = Shards::new(self.room(k, n, format));
+        run(k.div_ceil(ROWS_AT_ONCE), |chunk| {
+            let rows = chunk * ROWS_AT_ONCE..((chunk + 1) * ROWS_AT_ONCE).min(k);
+            for column in (0..n).step_by(PANEL) {
+                let start = column * k;
+                // SAFETY: chunks of rows do not overlap.
+                let out =
+                    unsafe { panels.slice(start + rows.start * PANEL..start + rows.end * PANEL) };
+                fill(rows.clone(), column..(column + PANEL).min(n), out);
+            }
+        });
     }
 
     /// Takes the shape `[k, n]`: the memory of all panels, with stale content.
@@ -359,26 +391,28 @@ pub(super) fn copy_lhs(
         }
         return;
     }
-    let group_len = Left::Columns.group_len();
+    let height = group_height(rows.len());
+    let group_len = Left::Columns.group_len(height);
     let column = |k: usize| stored(ks.start + k) * lhs.col_stride + rows.start * lhs.row_stride;
     let mut done = 0;
     if lhs.row_stride == 1 && format != Format::Bf16Pairs {
         // Whole lanes where the operand has them: what lands past the rows is never read.
-        let reach = rows.len().next_multiple_of(GROUP_ROWS) - GROUP_ROWS + COLUMN_STRIDE;
+        let n_groups = rows.len().div_ceil(height);
+        let reach = (n_groups - 1) * height + COLUMN_STRIDE;
         done = ks.len();
         while done > 0 && column(done - 1) + reach > lhs.data.len() {
             done -= 1;
         }
         if done > 0 {
-            let n_groups = rows.len().div_ceil(GROUP_ROWS);
+            let groups = (n_groups, height);
             let (rounded, stride) = (format == Format::RoundedF32, lhs.col_stride);
             if let Some(listed) = listed {
                 let listed = &listed[ks.start..ks.start + done];
                 let src = &lhs.data[rows.start..];
-                copy_listed_lanes(src, stride, listed, n_groups, rounded, scratch);
+                copy_listed_lanes(src, stride, listed, groups, rounded, scratch);
             } else {
                 let src = &lhs.data[column(0)..column(done - 1) + reach];
-                copy_lanes(src, stride, done, n_groups, rounded, scratch);
+                copy_lanes(src, stride, done, groups, rounded, scratch);
             }
         }
     }
@@ -386,13 +420,12 @@ pub(super) fn copy_lhs(
     let n_words = if format == Format::Bf16Pairs { ks.len().div_ceil(2) } else { ks.len() };
     for word in done..n_words {
         for i in 0..rows.len() {
-            scratch[i / GROUP_ROWS * group_len + word * COLUMN_STRIDE + i % GROUP_ROWS] =
-                match format {
-                    Format::F32 => at(i, word),
-                    Format::RoundedF32 => round_bf16(at(i, word)),
-                    Format::Bf16Pairs if 2 * word + 1 == ks.len() => pair(at(i, 2 * word), 0.0),
-                    Format::Bf16Pairs => pair(at(i, 2 * word), at(i, 2 * word + 1)),
-                };
+            scratch[i / height * group_len + word * COLUMN_STRIDE + i % height] = match format {
+                Format::F32 => at(i, word),
+                Format::RoundedF32 => round_bf16(at(i, word)),
+                Format::Bf16Pairs if 2 * word + 1 == ks.len() => pair(at(i, 2 * word), 0.0),
+                Format::Bf16Pairs => pair(at(i, 2 * word), at(i, 2 * word + 1)),
+            };
         }
     }
 }
@@ -401,10 +434,10 @@ per_isa! {
     /// Copies `n` columns, `stride` apart in `src`, group by group: all of a column at a time, so
     /// that every cache line is asked for once and next to its neighbours.
     fn copy_lanes(
-        src: &[f32], stride: usize, n: usize, n_groups: usize, rounded: bool, dst: &mut [f32],
+        src: &[f32], stride: usize, n: usize, groups: (usize, usize), rounded: bool, dst: &mut [f32],
     ) {
         for k in 0..n {
-            copy_column(&src[k * stride..], k, n_groups, rounded, dst);
+            copy_column(&src[k * stride..], k, groups, rounded, dst);
         }
     }
 }
@@ -412,19 +445,25 @@ per_isa! {
 per_isa! {
     /// As [`copy_lanes`], of the columns listed.
     fn copy_listed_lanes(
-        src: &[f32], stride: usize, listed: &[u32], n_groups: usize, rounded: bool, dst: &mut [f32],
+        src: &[f32], stride: usize, listed: &[u32], groups: (usize, usize), rounded: bool, dst: &mut [f32],
     ) {
         for (k, &from) in listed.iter().enumerate() {
-            copy_column(&src[from as usize * stride..], k, n_groups, rounded, dst);
+            copy_column(&src[from as usize * stride..], k, groups, rounded, dst);
         }
     }
 }
 
 #[inline(always)]
-fn copy_column(src: &[f32], k: usize, n_groups: usize, rounded: bool, dst: &mut [f32]) {
-    let group_len = Left::Columns.group_len();
+fn copy_column(
+    src: &[f32],
+    k: usize,
+    (n_groups, height): (usize, usize),
+    rounded: bool,
+    dst: &mut [f32],
+) {
+    let group_len = Left::Columns.group_len(height);
     for group in 0..n_groups {
-        let from = group * GROUP_ROWS;
+        let from = group * height;
         let to = group * group_len + k * COLUMN_STRIDE;
         let src = &src[from..from + COLUMN_STRIDE];
         let dst = &mut dst[to..to + COLUMN_STRIDE];

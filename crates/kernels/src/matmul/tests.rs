@@ -200,6 +200,53 @@ fn speed() {
     }
 }
 
+/// The products of a small model's step, over rows that come from the third cache or from memory:
+/// `cargo test --release -p fathom-kernels small_step_speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints speed"]
+fn small_step_speed() {
+    let time = |flops: f64, f: &mut dyn FnMut(usize)| {
+        (0..8).for_each(&mut *f);
+        let reps = (4e9 / flops) as usize + 8;
+        let start = std::time::Instant::now();
+        (0..reps).for_each(f);
+        flops * reps as f64 / start.elapsed().as_secs_f64() / 1e9
+    };
+    let shapes = [(4096, 128, 128), (4096, 128, 352), (4096, 352, 128), (4096, 128, 256)];
+    let more =
+        [(2048, 256, 96), (2048, 64, 256), (2048, 128, 256), (512, 256, 192), (512, 192, 256)];
+    for (n, n_in, n_out) in shapes.into_iter().chain(more) {
+        let copies = 8;
+        let (x, dy) = (noise(copies * n * n_in, 1), noise(copies * n * n_out, 2));
+        let (mut y, mut dx) = (vec![0.0; n * n_out * copies], vec![0.0; n * n_in * copies]);
+        let mut dw = vec![0.0; n_in * n_out];
+        let (mut forward, mut back, mut rows) = (Packed::new(), Packed::new(), Packed::new());
+        let w = noise(n_in * n_out, 3);
+        pack_both_ways(&w, n_out, n_in, Format::F32, &mut forward, &mut back);
+        rows.pack_rows(&x[..n * n_in], n, n_in, Format::F32);
+        let flops = 2.0 * (n * n_in * n_out) as f64;
+        for limit in [Some(1), None] {
+            crate::threads::limit_threads(limit);
+            let f = time(flops, &mut |i| {
+                let (x, y) = (&x[i % copies * n * n_in..], &mut y[i % copies * n * n_out..]);
+                multiply_shared(x, n, &[&forward], &mut [y]);
+            });
+            let b = time(flops, &mut |i| {
+                let (dy, dx) = (&dy[i % copies * n * n_out..], &mut dx[i % copies * n * n_in..]);
+                multiply_sum(&[(&dy[..n * n_out], &back)], n, dx, Write::Set);
+            });
+            let g = time(flops, &mut |i| {
+                let dy = &dy[i % copies * n * n_out..][..n * n_out];
+                matmul(Lhs::transposed(dy, n_out), n_out, &rows, &mut dw, Write::Set);
+            });
+            println!(
+                "{n} x {n_in} -> {n_out}, threads {limit:?}: y {f:.0}, dx {b:.0}, dw {g:.0} GF/s"
+            );
+        }
+        crate::threads::limit_threads(None);
+    }
+}
+
 #[test]
 fn one_loop_over_rows_gives_the_bits_of_separate_products() {
     let k = 40;
