@@ -39,6 +39,8 @@ const M_BLOCK: usize = 64;
 const STREAMS: usize = 4;
 /// Multiplications that are worth another thread: half a microsecond of them.
 const WORTH_SHARING: usize = 1 << 13;
+/// Lanes of a sum.
+const LANES: usize = 16;
 
 /// The left operand of a product: rows of `n_in` elements.
 #[derive(Clone)]
