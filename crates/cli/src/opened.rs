@@ -1,6 +1,7 @@
 //! A model as it was typed, opened: its files, and how its weights are to be held.
 
 use crate::failure::Failure;
+use crate::memory::memory;
 use crate::output::to_stderr;
 use crate::sizes::{format_bytes, parse_bytes};
 use crate::talk::dialect::open_tokenizer;
@@ -119,6 +120,10 @@ impl Opened {
         let loaded = loaded?;
         if let Some(warning) = unknown(&loaded.unknown) {
             to_stderr(&warning);
+        }
+        let room = memory().map_or(0, |memory| memory.available_bytes);
+        if loaded.weight_bytes <= holding.memory.unwrap_or(u64::MAX).min(room) {
+            loaded.prepare();
         }
         if let Some(limit) = holding.memory
             && loaded.weight_bytes > limit

@@ -146,12 +146,16 @@ impl Source {
     }
 }
 
-/// Makes weights quick to read while the caller goes on: tokens of the first prompt need not wait for
-/// one page of the files after another.
-fn prepare(stored: Vec<SharedBytes>) {
-    let work = move || stored.iter().for_each(SharedBytes::prepare);
-    // Without the thread pages are entered when they are touched.
-    let _ = std::thread::Builder::new().name("weights".to_owned()).spawn(work);
+impl Loaded {
+    /// Makes the weights quick to read while the caller goes on, so that the first prompt need not wait for
+    /// one page of the files after another. Only for models that fit in memory: all of them are read.
+    pub fn prepare(&self) {
+        let stored = self.model.weights.iter().filter_map(Weight::as_stored);
+        let stored: Vec<SharedBytes> = stored.map(|matrix| matrix.bytes().clone()).collect();
+        let work = move || stored.iter().for_each(SharedBytes::prepare);
+        // Without the thread pages are entered when they are touched.
+        let _ = std::thread::Builder::new().name("weights".to_owned()).spawn(work);
+    }
 }
 
 impl Model {
@@ -172,7 +176,6 @@ impl Model {
         }
         let n_tensors = names::tensors(&config).len();
         let mut weight_bytes = 0;
-        let mut stored = Vec::new();
         let mut model = Model::build_with(config, |slot, spec| {
             let weight = match source.read(source.config(), spec)? {
                 Stored::Vector(values) => {
@@ -185,7 +188,6 @@ impl Model {
                         None => matrix,
                     };
                     weight_bytes += matrix.bytes().len() as u64;
-                    stored.push(matrix.bytes().clone());
                     let mut weight = Weight::stored(&spec.name, slot, matrix);
                     if options.activations == Activations::Int8 && spec.role != Role::Router {
                         weight.round_input();
@@ -203,8 +205,6 @@ impl Model {
                 return Err(Error::NotOnDisk);
             }
             model.residency = Some(Residency::new(&model, limit)?);
-        } else {
-            prepare(stored);
         }
         let unknown = source.unknown(source.config());
         Ok(Loaded { model, unknown, weight_bytes })
