@@ -15,7 +15,7 @@ pub trait Bytes: Send + Sync {
     }
 
     /// Makes `range` quick to read, and returns when it is: bytes of a file are fetched and their pages
-    /// entered in the process's table, which takes a fraction of what it takes page by page.
+    /// entered in the process's table.
     fn prepare(&self, range: Range<usize>) {
         let _ = range;
     }
