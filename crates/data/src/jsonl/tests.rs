@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 
 use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A file with the given bytes in a folder of its own, removed at the end.
 struct TempFile(PathBuf);
 
 impl TempFile {
     fn new(name: &str, bytes: &[u8]) -> Self {
-        let folder = std::env::temp_dir().join(format!("fathom-jsonl-{}", std::process::id()));
+        static N_MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = N_MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("fathom-jsonl-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -20,7 +24,7 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-        let _ = self.0.parent().map(std::fs::remove_dir); // by the last one
+        let _ = self.0.parent().map(std::fs::remove_dir);
     }
 }
 
