@@ -297,11 +297,4 @@ mod tests {
             assert!(rates.iter().all(|r| (1e7..1e15).contains(r)), "{level:?}: {rates:?}");
         }
     }
-
-    #[test]
-    #[ignore = "a measurement: run it in a release build, alone"]
-    fn reading() {
-        let rate = ReadMeter::new().bytes_per_s(Duration::from_millis(200), 3);
-        println!("reading {:.1} GB/s", rate / 1e9);
-    }
 }

@@ -159,7 +159,7 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
     run_if(n_multiplied >= WORTH_SHARING, tasks.len(), |task| {
         let (at, rows) = &tasks[task];
         let Shared { x, m, matrix, out } = &shared[*at];
-        // Threads take turns, more or less.
+        // Tasks are dealt to the threads in turn.
         let (then, then_rows) = tasks.get(task + n_threads()).unwrap_or(&tasks[task]);
         let then = (shared[*then].matrix, then_rows.start);
         if *m > 0 {
@@ -176,6 +176,24 @@ pub fn matmul_batch(products: &mut [Product<'_>]) {
             }
         }
     });
+}
+
+/// Rows of W that a task takes, of `n_out`, task by task: `least` of them or, where `behind` more rows follow in
+/// other matrices of the batch, half of a thread's share of what is left, in multiples of `unit`.
+fn cut_rows(
+    n_out: usize,
+    unit: usize,
+    least: usize,
+    behind: Option<usize>,
+) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let left = n_out - from;
+        let share = behind.map_or(0, |behind| (left + behind) / (2 * n_threads()));
+        let rows = from..from + share.next_multiple_of(unit).max(least).min(left);
+        from = rows.end;
+        (left > 0).then_some(rows)
+    })
 }
 
 /// The columns `rows` of the result, for all rows of x. Safety: `out` points at the first of them.

@@ -21,9 +21,8 @@ mod tests;
 
 pub(super) use input::{Input, Inputs};
 
-use super::Matrix;
+use super::{Matrix, cut_rows};
 use crate::quant::Format;
-use crate::threads::n_threads;
 use input::Layout;
 use std::ops::Range;
 
@@ -48,25 +47,17 @@ const LEAST_ROWS: usize = 16;
 
 /// Rows of W that a task takes, of `n_out`, task by task; `behind` more rows follow in other matrices.
 ///
-/// Where memory is the limit tasks get smaller and smaller, each half of a thread's share of what is left: the
-/// beginning of a run is read cold, and no one should wait long for the last one.
+/// Where memory is the limit tasks get smaller and smaller: the beginning of a run is read cold, and no one
+/// should wait long for the last one.
 pub(super) fn tasks(
     input: &Input<'_>,
     n_out: usize,
     behind: usize,
 ) -> impl Iterator<Item = Range<usize>> + use<> {
-    let guided = input.layout.is_read_once();
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let left = n_out - from;
-        let share = match guided {
-            true => (left + behind) / (2 * n_threads()),
-            false => TASK_ROWS,
-        };
-        let rows = from..from + share.next_multiple_of(LEAST_ROWS).max(LEAST_ROWS).min(left);
-        from = rows.end;
-        (left > 0).then_some(rows)
-    })
+    match input.layout.is_read_once() {
+        true => cut_rows(n_out, LEAST_ROWS, LEAST_ROWS, Some(behind)),
+        false => cut_rows(n_out, TASK_ROWS, TASK_ROWS, None),
+    }
 }
 
 /// The columns `rows` of the result, for all rows of x.

@@ -65,7 +65,7 @@ pub fn gated_batch(blocks: &[Gated], out: &mut Rounded) {
     run(region * n_regions, |i| {
         let i = if few { i } else { i % n_regions * region + i / n_regions };
         let Some((block, rows)) = tasks.get(i) else { return };
-        // Threads take turns, more or less, or go on in their regions.
+        // Tasks are dealt to the threads in turn, or threads go on in their regions.
         let (then, then_rows) =
             tasks.get(i + if few { n_threads() } else { 1 }).unwrap_or(&tasks[i]);
         let then = (then.gate, then_rows.start);

@@ -30,10 +30,9 @@ mod sweep;
 pub use gated::{Gated, can_gate, gated_batch};
 pub use rounded::Rounded;
 
-use super::Matrix;
+use super::{Matrix, cut_rows};
 use crate::cpu::{Isa, cpu, isa};
 use crate::quant::{self, Coding, Format};
-use crate::threads::n_threads;
 use opened::{Opened, PANEL, PanelRows};
 use rounded::Piece;
 use std::cell::RefCell;
@@ -54,18 +53,13 @@ const M_BLOCK: usize = 1024;
 /// Rows of W that a task takes, of `n_out`, for `m` rows of x, task by task; `behind` more rows follow in
 /// other matrices.
 ///
-/// For few rows of x tasks get smaller and smaller, each half of a thread's share of what is left: memory
-/// likes long runs, but serves one thread faster than another, which would wait for it at the end.
+/// For few rows of x tasks get smaller and smaller: memory likes long runs, but serves one thread faster
+/// than another, which would wait for it at the end.
 pub(super) fn tasks(n_out: usize, m: usize, behind: usize) -> impl Iterator<Item = Range<usize>> {
-    let least = if m > FEW { 2 * N_STEP } else { 4 * N_STEP };
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let left = n_out - from;
-        let share = if m > FEW { 0 } else { (left + behind) / (2 * n_threads()) };
-        let rows = from..from + share.next_multiple_of(N_STEP).max(least).min(left);
-        from = rows.end;
-        (left > 0).then_some(rows)
-    })
+    match m > FEW {
+        true => cut_rows(n_out, N_STEP, 2 * N_STEP, None),
+        false => cut_rows(n_out, N_STEP, 4 * N_STEP, Some(behind)),
+    }
 }
 
 /// Whether matrices of `format` can be multiplied in integers.
