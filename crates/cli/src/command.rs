@@ -98,8 +98,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Puts the settings in force; before any computation.
+    /// Puts the settings in force; before any computation, and before threads are started.
     pub(crate) fn apply(&self) {
+        fathom_kernels::cores::spread_memory();
         if let Some(threads) = self.threads {
             fathom_kernels::threads::set_threads(threads.into());
         }

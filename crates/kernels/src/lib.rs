@@ -14,6 +14,7 @@ pub mod attention;
 pub mod balance;
 pub mod columns;
 pub mod convert;
+pub mod cores;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dispatch;

@@ -9,6 +9,7 @@
 //! of atomic operations: nothing is allocated or locked, and the system is asked only if a worker sleeps.
 //! Workers spin briefly between loops, then park.
 
+use crate::cores::cores;
 use crate::cpu::{self, Isa};
 use std::cell::{Cell, UnsafeCell};
 use std::sync::OnceLock;
@@ -17,11 +18,13 @@ use std::thread::Thread;
 
 /// Spins before a worker parks, longer than the gap between two kernels of a step.
 const SPINS_BEFORE_PARK: u32 = 20_000;
+/// The same with more threads than cores: the task that is waited for may need the core of who waits.
+const SPINS_WHEN_CROWDED: u32 = 200;
 
 /// A loop that runs.
 #[derive(Clone, Copy)]
 struct Job {
-    /// The loop body. Valid until `remaining` reaches zero: `run` does not return before.
+    /// The loop body. Valid until all tasks have ended: `run` does not return before.
     body: *const (dyn Fn(usize) + Sync),
     n_tasks: usize,
     /// Threads that were dealt tasks; thread `i` has the tasks `i`, `i + n_dealt`, ….
@@ -36,6 +39,8 @@ struct Job {
 struct Share {
     /// Tasks that nobody has claimed yet.
     left: AtomicUsize,
+    /// Tasks that this thread has ended since the program started, its own and those of others.
+    ended: AtomicUsize,
     /// The worker sleeps, or is about to.
     parked: AtomicBool,
     /// The worker; none of the caller's share.
@@ -49,9 +54,9 @@ struct Pool {
     job: UnsafeCell<Job>,
     /// One per thread, the caller's first.
     shares: Vec<Share>,
-    /// Tasks that have not ended.
-    remaining: AtomicUsize,
     panicked: AtomicBool,
+    /// Spins before a thread that waits lets go of its core.
+    spins: u32,
 }
 
 // SAFETY: `job` is written while no task can be claimed (see `Pool::start`), and its body is a `Sync`
@@ -75,14 +80,15 @@ pub fn set_threads(n: usize) -> bool {
     N_THREADS.set(n.max(1)).is_ok()
 }
 
-/// Number of threads that loops run on: `set_threads`, else `FATHOM_THREADS`, else one per core.
+/// Number of threads that loops run on: `set_threads`, else `FATHOM_THREADS`, else one per core (hyperthreads
+/// share what these loops are short of: arithmetic and memory).
 pub fn n_threads() -> usize {
     *N_THREADS.get_or_init(|| {
         std::env::var("FATHOM_THREADS")
             .ok()
             .and_then(|text| text.parse().ok())
             .filter(|&n: &usize| n > 0)
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+            .unwrap_or_else(|| cores().physical)
     })
 }
 
@@ -114,13 +120,14 @@ pub fn run(n_tasks: usize, body: impl Fn(usize) + Sync) {
         std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(wide)
     };
     let n_dealt = n_tasks.min(pool.shares.len()).min(LIMIT.get());
+    let ended_before = pool.n_ended();
     // SAFETY: this thread holds `busy`, and no task of an earlier loop is left.
     unsafe { pool.start(Job { body, n_tasks, n_dealt, forced_isa: cpu::forced_isa() }) };
     pool.work(0);
     let mut spins = 0u32;
-    while pool.remaining.load(Ordering::Acquire) != 0 {
+    while pool.n_ended().wrapping_sub(ended_before) != n_tasks {
         spins += 1;
-        if spins > SPINS_BEFORE_PARK {
+        if spins > pool.spins {
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();
@@ -226,12 +233,13 @@ impl Pool {
     fn new(n_threads: usize) -> Pool {
         let nothing: &'static (dyn Fn(usize) + Sync) = &|_| ();
         let job = Job { body: nothing, n_tasks: 0, n_dealt: 1, forced_isa: None };
+        let crowded = n_threads > cores().logical;
         Pool {
             busy: AtomicBool::new(false),
             job: UnsafeCell::new(job),
             shares: (0..n_threads).map(|_| Share::default()).collect(),
-            remaining: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
+            spins: if crowded { SPINS_WHEN_CROWDED } else { SPINS_BEFORE_PARK },
         }
     }
 
@@ -243,7 +251,6 @@ impl Pool {
     unsafe fn start(&self, job: Job) {
         // SAFETY: the caller's promise; claims of the new tasks come after the stores to `left`.
         unsafe { *self.job.get() = job };
-        self.remaining.store(job.n_tasks, Ordering::Relaxed);
         let dealt = &self.shares[..job.n_dealt];
         for (thread, share) in dealt.iter().enumerate().rev() {
             share.left.store((job.n_tasks - thread).div_ceil(job.n_dealt), Ordering::Release);
@@ -255,13 +262,19 @@ impl Pool {
         }
     }
 
+    /// Tasks that have ended since the program started.
+    fn n_ended(&self) -> usize {
+        let of_each = self.shares.iter().map(|share| share.ended.load(Ordering::Acquire));
+        of_each.fold(0, usize::wrapping_add)
+    }
+
     /// The life of a worker: wait for tasks, run them, repeat.
     fn serve(&self, thread: usize) {
         let Share { left, parked, .. } = &self.shares[thread];
         let idle = || left.load(Ordering::Relaxed) == 0;
         loop {
             let mut spins = 0;
-            while idle() && spins < SPINS_BEFORE_PARK {
+            while idle() && spins < self.spins {
                 std::hint::spin_loop();
                 spins += 1;
             }
@@ -299,8 +312,10 @@ impl Pool {
         }
         INSIDE.with(|inside| inside.set(false));
         if n_done > 0 {
-            // What was written, and a panic, is seen by who sees the sum reach zero.
-            self.remaining.fetch_sub(n_done, Ordering::Release);
+            // What was written, and a panic, is seen by who sees the number. A counter for each thread: many
+            // threads that add to one would wait for its line in turn.
+            let ended = &self.shares[thread].ended;
+            ended.store(ended.load(Ordering::Relaxed).wrapping_add(n_done), Ordering::Release);
         }
     }
 }
@@ -329,6 +344,25 @@ mod tests {
                 hits[i].fetch_add(1, Ordering::Relaxed);
             });
             assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1), "{n} tasks");
+        }
+    }
+
+    /// What a loop costs that does nothing: `cargo test --release -p fathom-kernels loop_speed -- --ignored
+    /// --nocapture`, with `FATHOM_THREADS`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn loop_speed() {
+        const LOOPS: u32 = 20_000;
+        for n_tasks in [2, 4 * n_threads()] {
+            let mut rounds: Vec<f64> = (0..9)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    (0..LOOPS).for_each(|_| run(n_tasks, |i| _ = std::hint::black_box(i)));
+                    start.elapsed().as_secs_f64() / f64::from(LOOPS)
+                })
+                .collect();
+            rounds.sort_by(f64::total_cmp);
+            println!("{} threads, {n_tasks} tasks: {:.2} µs", n_threads(), rounds[4] * 1e6);
         }
     }
 

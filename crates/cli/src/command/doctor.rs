@@ -6,6 +6,7 @@ use crate::memory::{Memory, memory};
 use crate::output::{json_to_stdout, to_stdout};
 use crate::talk::source::{Missing, RUNS, locate};
 use crate::terminal::Style;
+use fathom_kernels::cores::{Cores, cores, spread_memory};
 use fathom_kernels::cpu::{Cpu, Isa, cpu};
 use fathom_kernels::limits::{self, Limits};
 use fathom_tensor::Device;
@@ -37,8 +38,9 @@ const LOW_MEMORY_BYTES: u64 = 2 << 30;
 /// Everything that was found.
 struct Found {
     cpu: &'static Cpu,
-    n_cores: usize,
+    cores: Cores,
     n_threads: usize,
+    memory_is_spread: bool,
     memory: Option<Memory>,
     limits: Limits,
     devices: Vec<Device>,
@@ -60,8 +62,9 @@ fn find() -> Found {
     let here = std::env::current_dir().unwrap_or_default();
     Found {
         cpu: cpu(),
-        n_cores: std::thread::available_parallelism().map_or(1, usize::from),
+        cores: cores(),
         n_threads: fathom_kernels::threads::n_threads(),
+        memory_is_spread: spread_memory(),
         memory: memory(),
         limits: limits::measure(Duration::from_millis(40), 5),
         devices: Device::present(),
@@ -88,7 +91,7 @@ fn as_text(found: &Found, style: Style) -> String {
         ),
         ("cpu", found.cpu.brand.clone()),
         ("kernels", kernels(found.cpu)),
-        ("threads", format!("{} of {} cores", found.n_threads, found.n_cores)),
+        ("threads", threads(found)),
         (
             "limits",
             format!(
@@ -102,8 +105,13 @@ fn as_text(found: &Found, style: Style) -> String {
     ];
     if let Some(memory) = found.memory {
         let gb = |bytes: u64| bytes as f64 / 1e9;
-        let text =
-            format!("{:.1} GB, {:.1} GB free", gb(memory.total_bytes), gb(memory.available_bytes));
+        let (total, free) = (gb(memory.total_bytes), gb(memory.available_bytes));
+        let spread = match (found.cores.nodes, found.memory_is_spread) {
+            (1, _) => String::new(),
+            (n, true) => format!(", spread over {n} nodes"),
+            (n, false) => format!(", on {n} nodes; not spread"),
+        };
+        let text = format!("{total:.1} GB, {free:.1} GB free{spread}");
         facts.push(("memory", text));
     }
     let newest =
@@ -135,7 +143,10 @@ fn as_json(found: &Found) -> Value {
         "avx512_bf16": found.cpu.bf16_dot,
         "avx512_bf16_pays": found.cpu.bf16_dot_pays,
         "avx512_vnni": found.cpu.vnni,
-        "cores": found.n_cores,
+        "cores": found.cores.physical,
+        "hyperthreads": found.cores.logical,
+        "memory_nodes": found.cores.nodes,
+        "memory_is_spread": found.memory_is_spread,
         "threads": found.n_threads,
         "memory_total_bytes": found.memory.map(|memory| memory.total_bytes),
         "memory_available_bytes": found.memory.map(|memory| memory.available_bytes),
@@ -149,6 +160,15 @@ fn as_json(found: &Found) -> Value {
         "hub_cache_dir": found.hub_cache.as_ref().map(|path| path.display().to_string()),
         "warnings": warnings(found),
     })
+}
+
+fn threads(found: &Found) -> String {
+    let Cores { logical, physical, .. } = found.cores;
+    let hyperthreads = match logical > physical {
+        true => format!(" ({logical} hyperthreads)"),
+        false => String::new(),
+    };
+    format!("{} on {physical} cores{hyperthreads}", found.n_threads)
 }
 
 fn kernels(cpu: &Cpu) -> String {
@@ -185,12 +205,13 @@ fn warnings(found: &Found) -> Vec<String> {
     if found.cpu.found == Isa::Scalar {
         warnings.push("this CPU has no AVX2: everything works, many times slower".to_owned());
     }
-    if found.n_cores == 1 {
+    if found.cores.logical == 1 {
         warnings
             .push("there is only one core: recipes take about twice the stated time".to_owned());
     }
-    if found.n_threads > found.n_cores {
-        warnings.push(format!("{} threads share {} cores", found.n_threads, found.n_cores));
+    if found.n_threads > found.cores.logical {
+        let (n, cores) = (found.n_threads, found.cores.physical);
+        warnings.push(format!("{n} threads share {cores} cores: they wait for each other"));
     }
     if found.memory.is_some_and(|memory| memory.available_bytes < LOW_MEMORY_BYTES) {
         warnings.push("less than 2 GB of memory are free: larger recipes may not fit".to_owned());
