@@ -43,7 +43,7 @@ whole blocks get the next format with smaller blocks.
 
 Examples:
   fathom quantize deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B q4_k
-  fathom quantize runs/r1-tiny q8_0 tiny.gguf
+  fathom quantize deepseek-ai/DeepSeek-V2-Lite-Chat q8_0 lite.gguf
   fathom quantize runs/r1-tiny fp8 tiny-fp8          a directory with block scales, as DeepSeek-V3's";
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
