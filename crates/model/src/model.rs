@@ -157,15 +157,30 @@ impl Model {
     }
 
     /// Hidden states after the final norm, [N, D]; of `wanted` rows only, if it says which.
-    fn decode(&self, pass: &Pass<'_, '_>, wanted: Option<&[usize]>) -> Tensor {
+    fn decode<'w>(&'w self, pass: &Pass<'_, 'w>, wanted: Option<&[usize]>) -> Tensor {
         let (tape, rows) = (pass.tape, pass.rows);
         let mut h = op::embedding(tape, &pass.weights[self.embed], rows.tokens());
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             let is_last = layer_idx + 1 == self.layers.len();
-            h = layer.forward_at(pass, layer_idx, h, wanted.filter(|_| is_last));
+            h = match tape.is_recomputing() {
+                true => self.recomputed_layer(pass, layer_idx, h),
+                false => layer.forward_at(pass, layer_idx, h, wanted.filter(|_| is_last)),
+            };
         }
         let eps = self.config.rms_norm_eps as f32;
         op::rms_norm(tape, &h, &pass.weights[self.norm], eps)
+    }
+
+    /// A layer of which the tape keeps the input only.
+    fn recomputed_layer<'w>(&'w self, pass: &Pass<'_, 'w>, layer_idx: usize, h: Tensor) -> Tensor {
+        let (rows, balance) = (pass.rows, pass.balance);
+        let (h, loads) = pass.tape.layer(h, move |tape, h| {
+            let pass = self.pass(tape, rows, balance);
+            let h = self.layers[layer_idx].forward_at(&pass, layer_idx, h, None);
+            (h, pass.loads.into_inner())
+        });
+        pass.loads.borrow_mut().extend(loads);
+        h
     }
 
     fn pass<'t, 'w>(

@@ -12,6 +12,7 @@ pub mod device;
 mod gradients;
 pub mod op;
 pub mod random;
+mod recompute;
 mod tape;
 mod tensor;
 mod weight;

@@ -16,6 +16,8 @@ pub struct Tape<'w> {
     /// One entry per tensor made; operations with several outputs hang on their first.
     steps: RefCell<Vec<Option<Step<'w>>>>,
     recording: bool,
+    /// Whether [`Tape::layer`] keeps what a layer was given, and nothing of what it did.
+    recomputing: bool,
     device: Device,
     auxiliary_loss: Cell<f64>,
 }
@@ -26,9 +28,15 @@ impl<'w> Tape<'w> {
         Tape {
             steps: RefCell::default(),
             recording: true,
+            recomputing: false,
             device: Device::Cpu,
             auxiliary_loss: Cell::new(0.0),
         }
+    }
+
+    /// A tape that records of a layer only what it was given ([`Tape::layer`]).
+    pub fn recomputing() -> Self {
+        Tape { recomputing: true, ..Tape::recording() }
     }
 
     /// A tape that forgets: nothing is saved, memory is reused at once.
@@ -39,6 +47,11 @@ impl<'w> Tape<'w> {
     /// Whether a backward pass will follow.
     pub fn is_recording(&self) -> bool {
         self.recording
+    }
+
+    /// Whether layers run again in the backward pass.
+    pub fn is_recomputing(&self) -> bool {
+        self.recomputing
     }
 
     /// Where operations run.
@@ -122,9 +135,14 @@ impl<'w> Tape<'w> {
 
     /// An input whose gradient is wanted: a leaf for tests.
     pub fn leaf(&self, data: Buffer, shape: &[usize]) -> Tensor {
-        let node = self.next_node();
+        self.leaf_of(Tensor::new(data, shape))
+    }
+
+    /// A tensor of another tape as a leaf of this one.
+    pub(crate) fn leaf_of(&self, mut tensor: Tensor) -> Tensor {
+        tensor.node = self.next_node();
         self.steps.borrow_mut().push(None);
-        Tensor::with_node(data, shape, node)
+        tensor
     }
 
     fn next_node(&self) -> u32 {
@@ -143,11 +161,22 @@ impl<'w> Tape<'w> {
         seeds: &[(&Tensor, &[f32])],
         gradients: &mut Gradients,
     ) -> LeafGradients {
+        let shared =
+            |(tensor, seed): &(&Tensor, &[f32])| (tensor.node, Arc::new(Buffer::copy_of(seed)));
+        self.backward_shared(seeds.iter().map(shared), gradients)
+    }
+
+    /// As [`Tape::backward_from`], with seeds by node.
+    pub(crate) fn backward_shared(
+        self,
+        seeds: impl Iterator<Item = (u32, Arc<Buffer>)>,
+        gradients: &mut Gradients,
+    ) -> LeafGradients {
         assert!(self.recording, "this tape did not record");
         let mut steps = self.steps.into_inner();
         let mut pending: Vec<Option<Arc<Buffer>>> = (0..steps.len()).map(|_| None).collect();
-        for (tensor, seed) in seeds {
-            pending[tensor.node as usize] = Some(Arc::new(Buffer::copy_of(seed)));
+        for (node, seed) in seeds {
+            pending[node as usize] = Some(seed);
         }
         let mut backward = Backward { pending, gradients };
         while let Some(step) = steps.pop() {
@@ -168,6 +197,11 @@ impl LeafGradients {
     /// Gradient of a leaf; none if nothing depends on it.
     pub fn of(&self, leaf: &Tensor) -> Option<&[f32]> {
         self.pending[leaf.node as usize].as_ref().map(|gradient| &gradient[..])
+    }
+
+    /// As [`LeafGradients::of`], to keep.
+    pub(crate) fn take(&mut self, leaf: u32) -> Option<Arc<Buffer>> {
+        self.pending[leaf as usize].take()
     }
 }
 

@@ -48,7 +48,7 @@ pub struct BenchResult {
     pub n_steps: usize,
     /// Parameters of the model.
     pub n_parameters: usize,
-    /// Operations per second of the median step: three times the forward pass, nothing recomputed.
+    /// Operations per second of the median step: three times the forward pass; what is computed again does not count.
     pub flops: f64,
     /// `flops` over the f32 peak measured beside the steps.
     pub share_of_peak: f64,
@@ -140,15 +140,17 @@ pub fn machine_limits() -> Limits {
     limits::measure(Duration::from_millis(40), 5)
 }
 
-/// Times training steps for at least `min_seconds`.
+/// Times training steps for at least `min_seconds`; with `recompute`, layers run again in the backward pass.
 ///
 /// Errors: a configuration that cannot be built.
 pub fn train_step(
     shape: &BenchShape,
     precision: Precision,
+    recompute: bool,
     min_seconds: f64,
 ) -> Result<BenchResult, Error> {
     let mut trainer = Trainer::new(shape, precision)?;
+    trainer.recompute = recompute;
     let mut loss = 0.0;
     for step in 0..WARMUP_STEPS {
         trainer.step(step as u64);
@@ -191,6 +193,8 @@ pub(crate) struct Trainer {
     /// First and second moments, laid out like the gradients.
     moments: [Vec<f32>; 2],
     precision: Precision,
+    /// Whether layers run again in the backward pass.
+    recompute: bool,
     n_sequences: usize,
     length: usize,
 }
@@ -205,6 +209,7 @@ impl Trainer {
             gradients: Gradients::new(&sizes),
             moments: [vec![0.0; total], vec![0.0; total]],
             precision,
+            recompute: false,
             n_sequences: shape.n_sequences,
             length: shape.length,
         })
@@ -225,7 +230,7 @@ impl Trainer {
 
         self.model.pack(self.precision, true);
         self.gradients.clear();
-        let tape = Tape::recording();
+        let tape = if self.recompute { Tape::recomputing() } else { Tape::recording() };
         let hidden = self.model.forward(&tape, Rows::Packed(&rows), None).hidden;
         let scored = LogProbs { rows: &every, targets: &targets, inverse_temperature: 1.0 };
         let mean = -1.0 / n as f32;

@@ -21,6 +21,7 @@ pub struct Learner {
     optimizer: Optimizer,
     gradients: Gradients,
     precision: Precision,
+    recompute: bool,
     /// Tokens that each expert of each MoE layer received since the last update.
     loads: Vec<Vec<u64>>,
 }
@@ -66,8 +67,14 @@ impl Learner {
             optimizer,
             gradients: Gradients::new(&sizes),
             precision,
+            recompute: false,
             loads: Vec::new(),
         }
+    }
+
+    /// Whether layers run again in the backward pass instead of keeping what they computed; same bits.
+    pub fn with_recompute(self, recompute: bool) -> Self {
+        Learner { recompute, ..self }
     }
 
     /// Precision of the products.
@@ -85,9 +92,9 @@ impl Learner {
         extras: Extras,
         dloss: impl FnMut(usize, f32) -> f32,
     ) -> PassResult {
-        let Learner { model, gradients, .. } = self;
+        let Learner { model, gradients, recompute, .. } = self;
         let (next, after_next) = mtp_targets(rows, scored);
-        let tape = Tape::recording();
+        let tape = if *recompute { Tape::recomputing() } else { Tape::recording() };
         let (mut result, mut loads);
         {
             let balance = extras.balance.map(|(alpha, sequences)| Balance { alpha, sequences });

@@ -71,6 +71,10 @@ struct Train {
     #[arg(long, value_name = "TYPE", default_value = "bf16")]
     precision: Dtype,
 
+    /// Run layers again in the backward pass instead of keeping what they computed
+    #[arg(long)]
+    recompute: bool,
+
     /// Time steps for at least S seconds per shape
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
@@ -108,7 +112,7 @@ fn train(args: Train) -> Result<(), Failure> {
     for shape in &args.shape.0 {
         let about = format!("{}: {} s of training steps …", shape.name, args.seconds);
         to_stderr(&format!("{}\n", Style::of_stderr().dim(&about)));
-        let result = bench::train_step(shape, args.precision.into(), args.seconds)?;
+        let result = bench::train_step(shape, args.precision.into(), args.recompute, args.seconds)?;
         results.push((shape, result));
     }
     let n_threads = fathom_kernels::threads::n_threads();
@@ -116,6 +120,7 @@ fn train(args: Train) -> Result<(), Failure> {
         let shapes: Vec<Value> = results.iter().map(|(shape, r)| as_json(shape, r)).collect();
         return json_to_stdout(&json!({
             "precision": args.precision.to_string(),
+            "recompute": args.recompute,
             "threads": n_threads,
             "shapes": shapes,
         }));

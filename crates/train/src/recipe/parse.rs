@@ -13,8 +13,17 @@ use super::stage::{Kind, Stage};
 use super::{overrides, strict, validate};
 
 /// The keys at the top of a recipe.
-pub(super) const TOP_LEVEL_KEYS: &[&str] =
-    &["name", "description", "seed", "precision", "main_model", "task", "models", "stage"];
+pub(super) const TOP_LEVEL_KEYS: &[&str] = &[
+    "name",
+    "description",
+    "seed",
+    "precision",
+    "recompute",
+    "main_model",
+    "task",
+    "models",
+    "stage",
+];
 
 /// A whole training run: what is learnt, by which models, in which stages.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +36,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Number format of matrix products.
     pub precision: Precision,
+    /// Layers run again in the backward pass instead of keeping what they computed: less memory, a quarter more
+    /// time, the same bits.
+    pub recompute: bool,
     /// The stage whose model the run directory stands for; by default the last one that makes one.
     pub main_model: String,
     /// What is learnt.
@@ -110,12 +122,13 @@ impl Recipe {
     }
 
     /// Where two recipes differ in anything that changes the result; `minutes` may differ, since
-    /// a resumed run may be given more time.
+    /// a resumed run may be given more time, and `recompute`, since bits are the same.
     pub fn differences(&self, other: &Recipe) -> Vec<Difference> {
         let (first, second) = (self.flat(), other.flat());
         let keys: std::collections::BTreeSet<&String> = first.keys().chain(second.keys()).collect();
         keys.into_iter()
-            .filter(|key| first.get(*key) != second.get(*key) && !key.ends_with(".minutes"))
+            .filter(|key| first.get(*key) != second.get(*key))
+            .filter(|key| !key.ends_with(".minutes") && *key != "recompute")
             .map(|key| Difference {
                 key: key.clone(),
                 first: first.get(key).cloned(),
@@ -217,6 +230,7 @@ fn read_recipe(mut table: Table) -> Result<Recipe, RecipeError> {
         description: optional(&mut table, "description")?,
         seed: optional(&mut table, "seed")?,
         precision: optional(&mut table, "precision")?,
+        recompute: optional(&mut table, "recompute")?,
         task: optional(&mut table, "task")?,
         models,
         stages,

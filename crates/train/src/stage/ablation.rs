@@ -36,7 +36,8 @@ pub(super) fn run(work: &mut Work, stage: &str, settings: &Ablation) -> Result<(
         let config = config_of(work, stage, &settings.model, &tokenizer, settings.sequence_tokens)?;
         let model = Model::random(config, seed)
             .map_err(|source| Error::Model { what: settings.model.clone(), source })?;
-        let mut learner = Learner::new(model, work.precision(), &settings.optimizer);
+        let learner = Learner::new(model, work.precision(), &settings.optimizer);
+        let mut learner = learner.with_recompute(work.recipe.recompute);
         // Only the bias update differs: neither arm has a balance loss.
         let training = Pretrain {
             bias_update_speed: speed,

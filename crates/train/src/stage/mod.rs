@@ -129,7 +129,7 @@ impl Work<'_> {
         } else {
             Learner::new(start()?, self.precision(), settings)
         };
-        Ok((learner, done))
+        Ok((learner.with_recompute(self.recipe.recompute), done))
     }
 
     /// What keeps the MTP module of a stage's model in step, from the stage's last step checkpoint on;

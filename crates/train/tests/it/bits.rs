@@ -59,6 +59,24 @@ fn one_thread_leaves_the_bytes_of_many() {
     }
 }
 
+#[test]
+fn a_run_that_computes_layers_again_leaves_the_same_bytes() {
+    let steps = ["base.steps=3", "zero.steps=2"];
+    let (keeping, again) = (folder("keeping"), folder("again"));
+    run(&recipe(&steps), &keeping, Start::New, &mut Silent).unwrap();
+    let [first, second] = steps;
+    run(&recipe(&[first, second, "recompute=true"]), &again, Start::New, &mut Silent).unwrap();
+    let made = |root: &Path| {
+        let mut files = outcome(root);
+        files.retain(|(name, _)| name != "recipe.toml");
+        files
+    };
+    assert_same(&made(&keeping), &made(&again), "recompute");
+    for root in [keeping, again] {
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
+
 /// The figures of a step, as text.
 type Figures = BTreeMap<String, String>;
 
