@@ -307,7 +307,7 @@ unsafe fn q6_k(opened: &mut Opened, rows: &PanelRows) {
 /// Bits 0..4 of the bytes of `nibbles` and bits 4..6 of those of `upper`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn six(nibbles: __m512i, upper: __m512i) -> __m512i {
+pub(super) fn six(nibbles: __m512i, upper: __m512i) -> __m512i {
     // a ? b : c, bit by bit.
     let both = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(15), nibbles, upper);
     _mm512_and_si512(both, _mm512_set1_epi8(0x3f))

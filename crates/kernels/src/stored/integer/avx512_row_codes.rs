@@ -2,7 +2,7 @@
 #![cfg(target_arch = "x86_64")]
 
 use super::Direct;
-use super::avx512_open::{FOUR, Rows, low, turn};
+use super::avx512_open::{FOUR, Rows, low, six, turn};
 use super::avx512_row::{M, Stored, Turned, panel};
 use super::avx512_row_small::{Blocks, Iq4Nl, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, nibbles, values};
 use super::avx512_scales::{iq4_xs_scales, q2_k_scales, q3_k_scales, q4_k_scales, q6_k_scales};
@@ -62,15 +62,9 @@ unsafe fn words_twice(first: *const u8, row_bytes: usize) -> [__m512i; FOUR] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 fn move_bits(words: __m512i, from: [usize; 2], to: usize) -> __m512i {
-    let [first, second] = [(32 + to - from[0]) as u32 % 32, (32 + to - from[1]) as u32 % 32];
-    _mm512_rolv_epi32(words, two_halves(first, second))
-}
-
-/// One word all over the first half, another all over the second.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn two_halves(first: u32, second: u32) -> __m512i {
-    _mm512_mask_set1_epi32(_mm512_set1_epi32(first as i32), 0xff00, second as i32)
+    let by = |from: usize| ((32 + to - from) % 32) as i32;
+    let first = _mm512_set1_epi32(by(from[0]));
+    _mm512_rolv_epi32(words, _mm512_mask_set1_epi32(first, 0xff00, by(from[1])))
 }
 
 /// The bits `mask` of one, the other bits of the other.
@@ -173,15 +167,11 @@ impl Stored for Q6K {
                 words_twice(first.add(128 + 32 * step), row_bytes),
             )
         };
-        // Of two pairs next to each other one stays, so that the other two bits of a code are zeros; what comes into
-        // the place of the nibble gives way to it.
-        let mine = two_halves(0x3333_3333, 0xcccc_cccc);
         let mut turned = [words; 2];
         for d in 0..FOUR {
-            let top = _mm512_and_si512(top[d], mine);
-            turned[0][d] = select(15, words[d], move_bits(top, [0, 2], 4));
+            turned[0][d] = six(words[d], move_bits(top[d], [0, 2], 4));
             let nibbles = _mm512_srli_epi16::<4>(words[d]);
-            turned[1][d] = select(15, nibbles, move_bits(top, [4, 6], 4));
+            turned[1][d] = six(nibbles, move_bits(top[d], [4, 6], 4));
         }
         turned
     }

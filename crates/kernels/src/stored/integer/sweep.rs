@@ -86,11 +86,14 @@ impl Sweep<'_> {
     /// As [`Sweep::run_to`], without opening anything. Safety: as there; there are [`N_STEP`] rows of W.
     unsafe fn run_direct(&self, direct: Direct, scratch: &mut Opened, to: Place) {
         let x = self.x.piece(0..self.matrix.n_in, &self.xs);
-        let rows = self.panel_rows();
-        for p in 0..PANELS {
+        let [mut first, mut second] = self.panel_rows();
+        // One panel after the other: what is read next is the next one.
+        (second.ahead, second.ahead_row_bytes) = (first.ahead, first.ahead_row_bytes);
+        (first.ahead, first.ahead_row_bytes) = (second.bytes, second.row_bytes);
+        for (p, rows) in [first, second].into_iter().enumerate() {
             let to = Place { start: to.start.wrapping_add(p * PANEL), ..to };
             // SAFETY: the caller's promise.
-            unsafe { direct(scratch, x, self.xs.len(), rows[p], to) };
+            unsafe { direct(scratch, x, self.xs.len(), rows, to) };
         }
     }
 
