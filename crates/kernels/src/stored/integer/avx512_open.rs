@@ -3,9 +3,13 @@
 #![cfg(target_arch = "x86_64")]
 
 use super::avx512_open_low;
+use super::avx512_scales::{head, q4_k_scales, q6_k_scales};
 use super::opened::{AHEAD_PER_BYTE, Opened, PANEL, PanelRows};
 use crate::quant::{Coding, Format, IQ4_VALUES};
 use std::arch::x86_64::*;
+
+/// Rows that are turned at a time.
+pub(super) const FOUR: usize = 4;
 
 /// Opens a chunk. Safety: as [`Opened::open`]; the CPU has AVX-512 F, BW and DQ.
 pub(super) unsafe fn open(opened: &mut Opened, format: Format, coding: Coding, rows: &PanelRows) {
@@ -82,17 +86,24 @@ impl Rows {
                 quads[a] = _mm512_inserti32x4::<3>(quad, _mm_loadu_si128(part[3].cast()));
             }
         }
-        let low01 = _mm512_unpacklo_epi32(quads[0], quads[1]);
-        let high01 = _mm512_unpackhi_epi32(quads[0], quads[1]);
-        let low23 = _mm512_unpacklo_epi32(quads[2], quads[3]);
-        let high23 = _mm512_unpackhi_epi32(quads[2], quads[3]);
-        [
-            _mm512_unpacklo_epi64(low01, low23),
-            _mm512_unpackhi_epi64(low01, low23),
-            _mm512_unpacklo_epi64(high01, high23),
-            _mm512_unpackhi_epi64(high01, high23),
-        ]
+        turn(quads)
     }
+}
+
+/// Words of four rows, 4 × 4 of them in every 16 bytes: register `d` has word `d` of all four.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn turn(rows: [__m512i; FOUR]) -> [__m512i; FOUR] {
+    let low01 = _mm512_unpacklo_epi32(rows[0], rows[1]);
+    let high01 = _mm512_unpackhi_epi32(rows[0], rows[1]);
+    let low23 = _mm512_unpacklo_epi32(rows[2], rows[3]);
+    let high23 = _mm512_unpackhi_epi32(rows[2], rows[3]);
+    [
+        _mm512_unpacklo_epi64(low01, low23),
+        _mm512_unpackhi_epi64(low01, low23),
+        _mm512_unpacklo_epi64(high01, high23),
+        _mm512_unpackhi_epi64(high01, high23),
+    ]
 }
 
 /// The half-precision numbers in the low halves of the lanes.
@@ -138,7 +149,7 @@ unsafe fn q8_0(opened: &mut Opened, rows: &PanelRows) {
     unsafe {
         let all = Rows::new(rows);
         for b in 0..rows.len / 32 {
-            put_floats(&mut opened.scales[b], halves(all.words(34 * b)[0]));
+            head::<false>(opened, b, all.words(34 * b)[0]);
             for q in 0..2 {
                 let words = all.four_words(34 * b + 2 + 16 * q);
                 for w in 0..4 {
@@ -170,16 +181,6 @@ unsafe fn small_nibbles<const SIZE: usize, const AT: usize, const MINS: bool>(
     }
 }
 
-/// The scale and, with `MINS`, the minimum that begin a small block.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn head<const MINS: bool>(opened: &mut Opened, b: usize, words: __m512i) {
-    put_floats(&mut opened.scales[b], halves(words));
-    if MINS {
-        put_floats(&mut opened.mins[b], halves(_mm512_srli_epi32::<16>(words)));
-    }
-}
-
 /// Safety: as [`open`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 unsafe fn iq4_nl(opened: &mut Opened, rows: &PanelRows) {
@@ -189,7 +190,7 @@ unsafe fn iq4_nl(opened: &mut Opened, rows: &PanelRows) {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast()));
         let table = _mm512_xor_si512(table, _mm512_set1_epi8(-128));
         for b in 0..rows.len / 32 {
-            put_floats(&mut opened.scales[b], halves(all.words(18 * b)[0]));
+            head::<false>(opened, b, all.words(18 * b)[0]);
             let words = all.four_words(18 * b + 2);
             for w in 0..4 {
                 let (low, high) = (low(words[w]), high(words[w]));
@@ -241,7 +242,7 @@ unsafe fn q4_k<const FIFTHS: bool>(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 144 or 176 bytes.
     unsafe {
         let all = Rows::new(rows);
-        k_scales(opened, all.four_words(0));
+        q4_k_scales(opened, all.four_words(0));
         let mut bits = [_mm512_setzero_si512(); 8];
         if FIFTHS {
             for q in 0..2 {
@@ -275,62 +276,13 @@ fn fifth(words: __m512i) -> __m512i {
     _mm512_and_si512(words, _mm512_set1_epi8(16))
 }
 
-/// Eight 6-bit scales and minima under two halves: the first sixteen bytes of a `q4_k` block.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn k_scales(opened: &mut Opened, [halves_of_both, first, second, rest]: [__m512i; 4]) {
-    let d = halves(halves_of_both);
-    let dmin = halves(_mm512_srli_epi32::<16>(halves_of_both));
-    let dmin = _mm512_xor_ps(dmin, _mm512_set1_ps(-0.0));
-    let six = _mm512_set1_epi8(0x3f);
-    let upper = _mm512_set1_epi8(0x30);
-    let first_upper = _mm512_and_si512(_mm512_srli_epi32::<2>(first), upper);
-    let second_upper = _mm512_and_si512(_mm512_srli_epi32::<2>(second), upper);
-    let scales = [_mm512_and_si512(first, six), _mm512_or_si512(low(rest), first_upper)];
-    let mins = [_mm512_and_si512(second, six), _mm512_or_si512(high(rest), second_upper)];
-    for half in 0..2 {
-        spread_unsigned(&mut opened.scales, 4 * half, scales[half], d);
-        spread_unsigned(&mut opened.mins, 4 * half, mins[half], dmin);
-    }
-}
-
-/// The four bytes of every lane times `factor`, as rows `at..at + 4` of `out`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn spread_unsigned(out: &mut [[f32; PANEL]; 16], at: usize, bytes: __m512i, factor: __m512) {
-    let byte = _mm512_set1_epi32(0xff);
-    let fields = [
-        _mm512_and_si512(bytes, byte),
-        _mm512_and_si512(_mm512_srli_epi32::<8>(bytes), byte),
-        _mm512_and_si512(_mm512_srli_epi32::<16>(bytes), byte),
-        _mm512_srli_epi32::<24>(bytes),
-    ];
-    for i in 0..4 {
-        put_floats(&mut out[at + i], _mm512_mul_ps(factor, _mm512_cvtepi32_ps(fields[i])));
-    }
-}
-
 /// Safety: as [`open`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 unsafe fn q6_k(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 210 bytes; the last read ends with it.
     unsafe {
         let all = Rows::new(rows);
-        let d = halves(_mm512_srli_epi32::<16>(all.words(194)[3]));
-        let scales = all.four_words(192);
-        for w in 0..4 {
-            let bytes = scales[w];
-            let fields = [
-                _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(bytes)),
-                _mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(bytes)),
-                _mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(bytes)),
-                _mm512_srai_epi32::<24>(bytes),
-            ];
-            for i in 0..4 {
-                let scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(fields[i]));
-                put_floats(&mut opened.scales[4 * w + i], scale);
-            }
-        }
+        q6_k_scales(opened, all.four_words(192), all.words(194)[3]);
         for half in 0..2 {
             for q in 0..2 {
                 let first = all.four_words(64 * half + 16 * q);
@@ -355,7 +307,7 @@ unsafe fn q6_k(opened: &mut Opened, rows: &PanelRows) {
 /// Bits 0..4 of the bytes of `nibbles` and bits 4..6 of those of `upper`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn six(nibbles: __m512i, upper: __m512i) -> __m512i {
+pub(super) fn six(nibbles: __m512i, upper: __m512i) -> __m512i {
     // a ? b : c, bit by bit.
     let both = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(15), nibbles, upper);
     _mm512_and_si512(both, _mm512_set1_epi8(0x3f))

@@ -1,8 +1,9 @@
 //! Opening blocks of two and three bits, and `iq4_xs`, with AVX-512.
 #![cfg(target_arch = "x86_64")]
 
-use super::avx512_open::{Rows, halves, high, low, put, put_floats};
-use super::opened::{Opened, PANEL, PanelRows};
+use super::avx512_open::{Rows, high, low, put};
+use super::avx512_scales::{iq4_xs_scales, q2_k_scales, q3_k_scales};
+use super::opened::{Opened, PanelRows};
 use crate::quant::IQ4_VALUES;
 use std::arch::x86_64::*;
 
@@ -14,16 +15,8 @@ pub(super) unsafe fn iq4_xs(opened: &mut Opened, rows: &PanelRows) {
         let all = Rows::new(rows);
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(IQ4_VALUES.as_ptr().cast()));
         let table = _mm512_xor_si512(table, _mm512_set1_epi8(-128));
-        let [first, nibbles, ..] = all.four_words(0);
-        let d = halves(first);
-        let upper = _mm512_srli_epi32::<16>(first);
+        iq4_xs_scales(opened, all.four_words(0));
         for b in 0..8 {
-            let (four, two) = (_mm_cvtsi32_si128(4 * b as i32), _mm_cvtsi32_si128(2 * b as i32));
-            let lower = _mm512_and_si512(_mm512_srl_epi32(nibbles, four), _mm512_set1_epi32(15));
-            let upper = _mm512_and_si512(_mm512_srl_epi32(upper, two), _mm512_set1_epi32(3));
-            let scale = _mm512_or_si512(lower, _mm512_slli_epi32::<4>(upper));
-            let scale = _mm512_sub_epi32(scale, _mm512_set1_epi32(32));
-            put_floats(&mut opened.scales[b], _mm512_mul_ps(d, _mm512_cvtepi32_ps(scale)));
             let words = all.four_words(8 + 16 * b);
             for w in 0..4 {
                 let (low, high) = (low(words[w]), high(words[w]));
@@ -40,14 +33,7 @@ pub(super) unsafe fn q2_k(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 84 bytes; the last read ends with it.
     unsafe {
         let all = Rows::new(rows);
-        let both = all.words(68)[3];
-        let d = halves(both);
-        let dmin = _mm512_xor_ps(halves(_mm512_srli_epi32::<16>(both)), _mm512_set1_ps(-0.0));
-        let scales = all.four_words(0);
-        for w in 0..4 {
-            spread(&mut opened.scales, 4 * w, low(scales[w]), 0, d);
-            spread(&mut opened.mins, 4 * w, high(scales[w]), 0, dmin);
-        }
+        q2_k_scales(opened, all.four_words(0), all.words(68)[3]);
         for half in 0..2 {
             for q in 0..2 {
                 let words = all.four_words(16 + 32 * half + 16 * q);
@@ -68,18 +54,7 @@ pub(super) unsafe fn q3_k(opened: &mut Opened, rows: &PanelRows) {
     // SAFETY: the block has 110 bytes; the last read ends with it.
     unsafe {
         let all = Rows::new(rows);
-        // Two bytes of codes, twelve of scales, two of `d`.
-        let tail = all.four_words(94);
-        let d = halves(_mm512_srli_epi32::<16>(tail[3]));
-        let shifted = |i: usize| {
-            _mm512_or_si512(_mm512_srli_epi32::<16>(tail[i]), _mm512_slli_epi32::<16>(tail[i + 1]))
-        };
-        let (first, second, upper) = (shifted(0), shifted(1), shifted(2));
-        let lower = [low(first), low(second), high(first), high(second)];
-        for w in 0..4 {
-            let upper = _mm512_slli_epi16::<4>(two_bits(upper, w));
-            spread(&mut opened.scales, 4 * w, _mm512_or_si512(lower[w], upper), 32, d);
-        }
+        q3_k_scales(opened, all.four_words(94));
         for q in 0..2 {
             let third_bits = all.four_words(16 * q);
             for half in 0..2 {
@@ -101,19 +76,7 @@ pub(super) unsafe fn q3_k(opened: &mut Opened, rows: &PanelRows) {
 /// Pair `pair` of the bits of all bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn two_bits(words: __m512i, pair: usize) -> __m512i {
+pub(super) fn two_bits(words: __m512i, pair: usize) -> __m512i {
     let shifted = _mm512_srl_epi16(words, _mm_cvtsi32_si128(2 * pair as i32));
     _mm512_and_si512(shifted, _mm512_set1_epi8(3))
-}
-
-/// The four bytes of every lane, counted from `middle`, times `factor`, as rows `at..at + 4` of `out`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
-fn spread(out: &mut [[f32; PANEL]; 16], at: usize, bytes: __m512i, middle: i32, factor: __m512) {
-    let (byte, middle) = (_mm512_set1_epi32(0xff), _mm512_set1_epi32(middle));
-    for i in 0..4 {
-        let field = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(8 * i as i32));
-        let field = _mm512_sub_epi32(_mm512_and_si512(field, byte), middle);
-        put_floats(&mut out[at + i], _mm512_mul_ps(factor, _mm512_cvtepi32_ps(field)));
-    }
 }

@@ -19,6 +19,10 @@ mod avx2;
 mod avx512;
 mod avx512_open;
 mod avx512_open_low;
+mod avx512_row;
+mod avx512_row_codes;
+mod avx512_row_small;
+mod avx512_scales;
 mod gated;
 mod groups;
 mod groups_avx512;
@@ -45,6 +49,8 @@ const PANELS: usize = 2;
 const DEPTH: usize = 2;
 /// Rows of W that are open at once.
 const N_STEP: usize = PANELS * PANEL;
+/// Columns that [`Direct`] kernels take at a time.
+const DIRECT_STEP: usize = 128;
 /// Rows of x that are few: memory is the limit, and a thread likes to read long runs.
 const FEW: usize = 16;
 /// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
@@ -167,6 +173,10 @@ unsafe fn copy_out(sums: &[f32], m: usize, n: usize, to: Place) {
 
 type Open = unsafe fn(&mut Opened, Format, Coding, &PanelRows);
 
+/// The sums of `m` rows of x and a panel through all columns of x, without opening it; the first argument is
+/// scratch.
+type Direct = unsafe fn(&mut Opened, x: Piece, m: usize, rows: PanelRows, to: Place);
+
 /// The kernels of a CPU level.
 #[derive(Clone, Copy)]
 struct Variant {
@@ -174,17 +184,22 @@ struct Variant {
     tile: unsafe fn(&Tile),
     /// Rows of x that a tile takes.
     m: usize,
+    /// The kernel for so few rows of x that nothing is opened.
+    direct: fn(Format, m: usize) -> Option<Direct>,
 }
 
 fn variant() -> Variant {
     match isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 if cpu().vnni => {
-            Variant { open: avx512_open::open, tile: avx512::tile, m: avx512::M }
+            let direct = avx512_row_codes::direct;
+            Variant { open: avx512_open::open, tile: avx512::tile, m: avx512::M, direct }
         }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx2 => Variant { open: Opened::open, tile: avx2::tile, m: avx2::M },
-        _ => Variant { open: Opened::open, tile: scalar::tile, m: 1 },
+        Isa::Avx512 | Isa::Avx2 => {
+            Variant { open: Opened::open, tile: avx2::tile, m: avx2::M, direct: |_, _| None }
+        }
+        _ => Variant { open: Opened::open, tile: scalar::tile, m: 1, direct: |_, _| None },
     }
 }
 

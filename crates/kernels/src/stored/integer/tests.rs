@@ -78,6 +78,24 @@ fn a_row_alone_has_the_bits_it_has_in_a_crowd() {
 }
 
 #[test]
+fn few_rows_have_the_bits_they_have_among_more_in_every_format() {
+    for format in quantised() {
+        for k in [32, 128, 160, 384, 768].into_iter().filter(|k| k % format.block_len() == 0) {
+            let (m, n) = (9, 77);
+            let matrix = Matrix::from_f32(&noise(8, n * k), n, k, format).unwrap();
+            let x = Rounded::new(&noise(7, m * k), k);
+            let all = product(&x, 0..m, &matrix);
+            for few in 1..6 {
+                for first in [0, 1, m - few] {
+                    let got = product(&x, first..first + few, &matrix);
+                    assert_eq!(got, all[first * n..(first + few) * n], "{few} of {k} {format:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn gated_blocks_have_the_bits_of_their_parts() {
     let formats = [(Format::Q8_0, Format::Q8_0), (Format::Q4K, Format::Q6K)];
     for (gate_format, up_format) in formats {
@@ -208,7 +226,11 @@ fn rounding_speed() {
 fn speed() {
     use std::time::Instant;
     let (n, k) = (8960, 1536);
+    let only = std::env::var("FORMAT").ok();
     for format in quantised() {
+        if only.as_ref().is_some_and(|only| only != format.name()) {
+            continue;
+        }
         let matrix = Matrix::from_f32(&noise(2, n * k), n, k, format).unwrap();
         // Few rows meet a matrix that is in no cache, 512 rows one that is.
         let n_times = (512 << 20) / matrix.bytes().len();
