@@ -23,6 +23,7 @@ mod widen;
 pub use activations::{ACTIVATION_GROUP, round_activations};
 pub(crate) use codes::{CHUNK, Codes, Coding, coding};
 pub use fp8::{ScaleKind, fp8_blocks};
+#[cfg(target_arch = "x86_64")]
 pub(crate) use iq4::VALUE_BYTES as IQ4_VALUES;
 
 /// A way to store weights.

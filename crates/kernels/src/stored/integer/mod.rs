@@ -22,6 +22,8 @@ mod avx512_open_low;
 mod gated;
 mod groups;
 mod groups_avx512;
+mod neon;
+mod neon_open;
 mod opened;
 mod rounded;
 mod scalar;
@@ -184,6 +186,11 @@ fn variant() -> Variant {
         }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Avx2 => Variant { open: Opened::open, tile: avx2::tile, m: avx2::M },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            let tile = if cpu().dotprod { neon::tile_dotprod } else { neon::tile };
+            Variant { open: neon_open::open, tile, m: neon::M }
+        }
         _ => Variant { open: Opened::open, tile: scalar::tile, m: 1 },
     }
 }
