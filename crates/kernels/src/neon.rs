@@ -83,6 +83,20 @@ pub(crate) unsafe fn dot_lane<const LANE: usize>(
     sums
 }
 
+/// To each of four sums, four products of signed bytes, neighbours in `w` and in `x`. Safety: as [`dot_lane`].
+#[inline(always)]
+pub(crate) unsafe fn dot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller's promise; registers only.
+    unsafe {
+        asm!(
+            "sdot {sums:v}.4s, {w:v}.16b, {x:v}.16b",
+            sums = inout(vreg) sums, w = in(vreg) w, x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
 /// Transposes a 4 × 4 square of words.
 #[inline(always)]
 pub(crate) fn transpose(rows: [float32x4_t; 4]) -> [float32x4_t; 4] {

@@ -23,7 +23,9 @@ mod gated;
 mod groups;
 mod groups_avx512;
 mod neon;
+mod neon_codes;
 mod neon_open;
+mod neon_row;
 mod opened;
 mod rounded;
 mod scalar;
@@ -33,7 +35,9 @@ pub use gated::{Gated, can_gate, gated_batch};
 pub use rounded::Rounded;
 
 use super::{Matrix, cut_rows};
-use crate::cpu::{Isa, cpu, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::cpu;
+use crate::cpu::{Isa, isa};
 use crate::quant::{self, Coding, Format};
 use opened::{Opened, PANEL, PanelRows};
 use rounded::Piece;
@@ -47,6 +51,8 @@ const PANELS: usize = 2;
 const DEPTH: usize = 2;
 /// Rows of W that are open at once.
 const N_STEP: usize = PANELS * PANEL;
+/// Columns that [`Direct`] kernels take at a time.
+const DIRECT_STEP: usize = 128;
 /// Rows of x that are few: memory is the limit, and a thread likes to read long runs.
 const FEW: usize = 16;
 /// Rows of x that meet an open panel before the next is opened: their sums stay in the second-level cache.
@@ -169,6 +175,10 @@ unsafe fn copy_out(sums: &[f32], m: usize, n: usize, to: Place) {
 
 type Open = unsafe fn(&mut Opened, Format, Coding, &PanelRows);
 
+/// The sums of `m` rows of x and a panel through all columns of x, without opening it; the first argument is
+/// scratch.
+type Direct = unsafe fn(&mut Opened, x: Piece, m: usize, rows: PanelRows, to: Place);
+
 /// The kernels of a CPU level.
 #[derive(Clone, Copy)]
 struct Variant {
@@ -176,22 +186,29 @@ struct Variant {
     tile: unsafe fn(&Tile),
     /// Rows of x that a tile takes.
     m: usize,
+    /// The kernel for so few rows of x that nothing is opened.
+    direct: fn(Format, m: usize) -> Option<Direct>,
 }
 
 fn variant() -> Variant {
     match isa() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if cpu().vnni => {
-            Variant { open: avx512_open::open, tile: avx512::tile, m: avx512::M }
-        }
+        Isa::Avx512 if cpu().vnni => Variant {
+            open: avx512_open::open,
+            tile: avx512::tile,
+            m: avx512::M,
+            direct: |_, _| None,
+        },
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx2 => Variant { open: Opened::open, tile: avx2::tile, m: avx2::M },
+        Isa::Avx512 | Isa::Avx2 => {
+            Variant { open: Opened::open, tile: avx2::tile, m: avx2::M, direct: |_, _| None }
+        }
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => {
-            let tile = if cpu().dotprod { neon::tile_dotprod } else { neon::tile };
-            Variant { open: neon_open::open, tile, m: neon::M }
+            let tile = if neon::dotprod() { neon::tile_dotprod } else { neon::tile };
+            Variant { open: neon_open::open, tile, m: neon::M, direct: neon_codes::direct }
         }
-        _ => Variant { open: Opened::open, tile: scalar::tile, m: 1 },
+        _ => Variant { open: Opened::open, tile: scalar::tile, m: 1, direct: |_, _| None },
     }
 }
 

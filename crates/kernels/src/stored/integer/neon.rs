@@ -11,7 +11,8 @@ use super::groups::{TO_INTEGER, TO_INTEGER_BITS};
 use super::opened::{Opened, PANEL};
 use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece};
 use super::{PANELS, Tile};
-use crate::neon::dot_lane;
+use crate::cpu::cpu;
+use crate::neon::{dot, dot_lane};
 use crate::quant::{CHUNK, Coding};
 use std::arch::aarch64::*;
 
@@ -19,6 +20,21 @@ use std::arch::aarch64::*;
 pub(super) const M: usize = 4;
 /// Registers of a panel.
 const PARTS: usize = PANEL / 4;
+
+#[cfg(test)]
+thread_local! {
+    /// Does as if the CPU had no `sdot`: one that has it runs the kernels without it nowhere else.
+    pub(super) static WITHOUT_DOTPROD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether kernels may use `sdot`.
+pub(super) fn dotprod() -> bool {
+    #[cfg(test)]
+    if WITHOUT_DOTPROD.get() {
+        return false;
+    }
+    cpu().dotprod
+}
 
 /// Safety: as [`Tile`]; the CPU has FEAT_DotProd.
 pub(super) unsafe fn tile_dotprod(tile: &Tile) {
@@ -52,15 +68,20 @@ unsafe fn panels_dotprod<const M: usize>(tile: &Tile) {
     unsafe { panels::<DotProd, M>(tile) }
 }
 
-/// How dot products of sixteen bytes are made.
-trait Dot {
+/// How dot products of bytes are made.
+pub(super) trait Dot {
     /// `sums` and what four rows of W, four neighbours each in a register of `w`, give with sixteen codes of x.
     ///
     /// Safety: the CPU has the instructions.
     unsafe fn sixteen(sums: int32x4_t, w: [int8x16_t; 4], x: int8x16_t) -> int32x4_t;
+
+    /// `sums` and what sixteen neighbours of one row of W give with those of x; which lane gets what is open.
+    ///
+    /// Safety: as above.
+    unsafe fn neighbours(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t;
 }
 
-struct DotProd;
+pub(super) struct DotProd;
 
 impl Dot for DotProd {
     #[inline(always)]
@@ -73,9 +94,15 @@ impl Dot for DotProd {
             dot_lane::<3>(sums, w[3], x)
         }
     }
+
+    #[inline(always)]
+    unsafe fn neighbours(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { dot(sums, w, x) }
+    }
 }
 
-struct Products;
+pub(super) struct Products;
 
 impl Dot for Products {
     #[inline(always)]
@@ -98,6 +125,15 @@ impl Dot for Products {
             let low = vpadalq_s16(vpaddlq_s16(low(0)), low(2));
             let high = vpadalq_s16(vpaddlq_s16(high(0)), high(2));
             vaddq_s32(sums, vpaddq_s32(low, high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn neighbours(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe {
+            let low = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+            vpadalq_s16(sums, vmlal_high_s8(low, w, x))
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A few rows of W through all their columns, times many rows of x.
 
-use super::opened::{AHEAD_PER_BYTE, PANEL, PanelRows};
-use super::{DEPTH, FEW, N_STEP, PANELS, Panels, Place, Rounded, Tile, variant};
+use super::opened::{AHEAD_PER_BYTE, Opened, PANEL, PanelRows};
+use super::{
+    DEPTH, DIRECT_STEP, Direct, FEW, N_STEP, PANELS, Panels, Place, Rounded, Tile, variant,
+};
 use crate::memory::fetch_far;
 use crate::quant::{self, CHUNK};
 use crate::stored::Matrix;
@@ -37,6 +39,11 @@ impl Sweep<'_> {
         let Matrix { format, n_in, .. } = *self.matrix;
         let coding = quant::coding(format).expect("`can` said so");
         let m = self.xs.len();
+        let direct = if self.rows.len() == N_STEP { (variant.direct)(format, m) } else { None };
+        if let Some(direct) = direct.filter(|_| n_in.is_multiple_of(DIRECT_STEP)) {
+            // SAFETY: the caller's promise; all rows exist.
+            return unsafe { self.run_direct(direct, &mut panels[0][0], to) };
+        }
         assert!(sums.len() >= m * N_STEP || n_in <= DEPTH * CHUNK, "room for {m} rows");
         let mut panel_rows = self.panel_rows();
         let chunk_bytes = CHUNK / format.block_len() * format.block_bytes();
@@ -73,6 +80,17 @@ impl Sweep<'_> {
                 // SAFETY: rows i.. exist in x, in the sums and in the result.
                 unsafe { (variant.tile)(&tile) };
             }
+        }
+    }
+
+    /// As [`Sweep::run_to`], without opening anything. Safety: as there; there are [`N_STEP`] rows of W.
+    unsafe fn run_direct(&self, direct: Direct, scratch: &mut Opened, to: Place) {
+        let x = self.x.piece(0..self.matrix.n_in, &self.xs);
+        let rows = self.panel_rows();
+        for p in 0..PANELS {
+            let to = Place { start: to.start.wrapping_add(p * PANEL), ..to };
+            // SAFETY: the caller's promise.
+            unsafe { direct(scratch, x, self.xs.len(), rows[p], to) };
         }
     }
 
