@@ -58,12 +58,12 @@ pub(super) unsafe fn few(input: Input<'_>, matrix: &Matrix, rows: Range<usize>, 
     });
 }
 
-/// Rows of W side by side for so many rows of x: sums take four registers each, of 32.
+/// Rows of W side by side for so many rows of x. Sums take four registers each of 32, widened weights eight.
 const fn side_by_side(m: usize) -> usize {
     match m {
         1 => MOST_ROWS,
-        2 => 3,
-        _ => 2,
+        2 => 2,
+        _ => 1,
     }
 }
 
@@ -103,9 +103,8 @@ unsafe fn run<W: Weights>(x: &[f32], m: usize, matrix: &Matrix, rows: Range<usiz
                         };
                         match (end - start, together) {
                             (1, 1) => tile_of::<W, 1, 1>(&job),
-                            (2, 1) => tile_of::<W, 2, 1>(&job),
-                            (_, 1) => tile_of::<W, 3, 1>(&job),
                             (1, _) => tile_of::<W, 1, { side_by_side(1) }>(&job),
+                            (2, 1) => tile_of::<W, 2, 1>(&job),
                             (2, _) => tile_of::<W, 2, { side_by_side(2) }>(&job),
                             _ => tile_of::<W, 3, { side_by_side(3) }>(&job),
                         }
