@@ -27,6 +27,7 @@ pub mod limits;
 pub mod math;
 pub mod matmul;
 mod memory;
+mod neon;
 pub mod quant;
 pub mod rms_norm;
 pub mod rope;

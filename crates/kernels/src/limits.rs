@@ -49,6 +49,8 @@ pub fn f32_flops(window: Duration, n_windows: usize) -> f64 {
         Isa::Avx512 => best(window, n_windows, x86::fma_avx512),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => best(window, n_windows, x86::fma_avx2),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => best(window, n_windows, arm::fma),
         _ => best(window, n_windows, plain_round),
     }
 }
@@ -65,6 +67,10 @@ pub fn int8_ops(window: Duration, n_windows: usize) -> f64 {
         Isa::Avx512 if cpu().vnni => best(window, n_windows, x86::int8_vnni),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Avx2 => best(window, n_windows, x86::int8_avx2),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if cpu().dotprod => best(window, n_windows, arm::int8_dotprod),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => best(window, n_windows, arm::int8_products),
         _ => best(window, n_windows, plain_int8_round),
     }
 }
@@ -75,7 +81,7 @@ fn best(window: Duration, n_windows: usize, body: fn() -> f64) -> f64 {
     let mut best = 0f64;
     for _ in 0..n_windows {
         let (start, mut work) = (Instant::now(), 0.0);
-        while start.elapsed() < window {
+        while work == 0.0 || start.elapsed() < window {
             threads::run(n_tasks, |_| _ = black_box(body()));
             work += n_tasks as f64;
         }
@@ -280,6 +286,73 @@ mod x86 {
         // SAFETY: chosen only where `cpu` found AVX-512 BF16.
         unsafe { run() }
         (2 * 32 * CHAINS * ROUNDS) as f64
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::ROUNDS;
+    use crate::neon::dot_lane;
+    use std::arch::aarch64::*;
+    use std::hint::black_box;
+
+    /// Independent chains: enough for four units of four cycles latency, few enough for the registers.
+    const CHAINS: usize = 20;
+
+    pub(super) fn fma() -> f64 {
+        // SAFETY: NEON is part of every 64-bit ARM CPU.
+        unsafe {
+            let (factor, term) = (vdupq_n_f32(black_box(0.999)), vdupq_n_f32(black_box(0.001)));
+            let mut sums = [term; CHAINS];
+            for _ in 0..ROUNDS {
+                for sum in &mut sums {
+                    *sum = vfmaq_f32(*sum, factor, term);
+                }
+            }
+            black_box(sums);
+        }
+        (2 * 4 * CHAINS * ROUNDS) as f64
+    }
+
+    pub(super) fn int8_dotprod() -> f64 {
+        #[target_feature(enable = "dotprod")]
+        fn run() {
+            let (a, b) = (vdupq_n_s8(black_box(3)), vdupq_n_s8(black_box(-5)));
+            let mut sums = [vdupq_n_s32(0); CHAINS];
+            for _ in 0..ROUNDS {
+                for sum in &mut sums {
+                    // SAFETY: `dotprod` is enabled.
+                    *sum = unsafe { dot_lane::<0>(*sum, a, b) };
+                }
+            }
+            black_box(sums);
+        }
+        // SAFETY: chosen only where `cpu` found FEAT_DotProd.
+        unsafe { run() }
+        (2 * 16 * CHAINS * ROUNDS) as f64
+    }
+
+    /// Two products of eight bytes, summed in 16 bits, then in 32: what kernels do without `sdot`.
+    pub(super) fn int8_products() -> f64 {
+        // SAFETY: registers only. Spelled out, since the compiler would take products that are all alike
+        // out of the loop.
+        unsafe {
+            let (a, b) = (vdup_n_s8(black_box(3)), vdup_n_s8(black_box(-5)));
+            let mut sums = [vdupq_n_s32(0); CHAINS];
+            for _ in 0..ROUNDS {
+                for sum in &mut sums {
+                    std::arch::asm!(
+                        "smull {pairs:v}.8h, {a:v}.8b, {b:v}.8b",
+                        "smlal {pairs:v}.8h, {a:v}.8b, {b:v}.8b",
+                        "sadalp {sum:v}.4s, {pairs:v}.8h",
+                        sum = inout(vreg) *sum, pairs = out(vreg) _, a = in(vreg) a, b = in(vreg) b,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                }
+            }
+            black_box(sums);
+        }
+        (2 * 16 * CHAINS * ROUNDS) as f64
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   fathom doctor
-  FATHOM_CPU=avx2 fathom doctor      with the kernels of an older CPU (scalar, avx2, avx512)
+  FATHOM_CPU=avx2 fathom doctor      with the kernels of an older CPU (scalar, neon, avx2, avx512)
   FATHOM_THREADS=1 fathom doctor     on one thread";
 
 /// Memory under which the larger recipes may not fit.
@@ -138,8 +138,8 @@ fn as_json(found: &Found) -> Value {
         "arch": std::env::consts::ARCH,
         "os": std::env::consts::OS,
         "cpu": found.cpu.brand,
-        "isa_found": isa_name(found.cpu.found),
-        "isa_used": isa_name(found.cpu.isa),
+        "isa_found": found.cpu.found.name(),
+        "isa_used": found.cpu.isa.name(),
         "avx512_bf16": found.cpu.bf16_dot,
         "avx512_bf16_pays": found.cpu.bf16_dot_pays,
         "avx512_vnni": found.cpu.vnni,
@@ -147,6 +147,7 @@ fn as_json(found: &Found) -> Value {
         "hyperthreads": found.cores.logical,
         "memory_nodes": found.cores.nodes,
         "memory_is_spread": found.memory_is_spread,
+        "neon_dotprod": found.cpu.dotprod,
         "threads": found.n_threads,
         "memory_total_bytes": found.memory.map(|memory| memory.total_bytes),
         "memory_available_bytes": found.memory.map(|memory| memory.available_bytes),
@@ -172,11 +173,11 @@ fn threads(found: &Found) -> String {
 }
 
 fn kernels(cpu: &Cpu) -> String {
-    let mut text = isa_name(cpu.isa).to_owned();
+    let mut text = cpu.isa.name().to_owned();
     if cpu.isa < cpu.found {
         text.push_str(&format!(
             " (`FATHOM_CPU` asks for it; this CPU offers {})",
-            isa_name(cpu.found)
+            cpu.found.name()
         ));
     }
     if cpu.bf16_dot {
@@ -186,24 +187,25 @@ fn kernels(cpu: &Cpu) -> String {
     if cpu.vnni {
         text.push_str("; vnni");
     }
-    text
-}
-
-fn isa_name(isa: Isa) -> &'static str {
-    match isa {
-        Isa::Scalar => "scalar",
-        Isa::Avx2 => "avx2",
-        Isa::Avx512 => "avx512",
+    if cpu.dotprod {
+        text.push_str("; dotprod");
     }
+    text
 }
 
 fn warnings(found: &Found) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(word) = &found.cpu.ignored_override {
-        warnings.push(format!("`FATHOM_CPU={word}` is ignored: it is scalar, avx2 or avx512"));
+        let levels: Vec<&str> = Isa::OF_THIS_ARCHITECTURE.iter().map(|isa| isa.name()).collect();
+        let levels = levels.join(", ");
+        warnings.push(format!("`FATHOM_CPU={word}` is ignored: levels here are {levels}"));
     }
     if found.cpu.found == Isa::Scalar {
-        warnings.push("this CPU has no AVX2: everything works, many times slower".to_owned());
+        let arch = std::env::consts::ARCH;
+        let missing = if arch == "x86_64" { "AVX2" } else { "kernels of its own" };
+        warnings.push(format!(
+            "this CPU ({arch}) has no {missing}: everything works, many times slower"
+        ));
     }
     if found.cores.logical == 1 {
         warnings

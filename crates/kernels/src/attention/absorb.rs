@@ -14,9 +14,7 @@
 //! length of a value.
 
 use super::dots::{Source, Terms, sum_tile, transpose_rows};
-use super::lanes::{Lanes, Lines, Plain};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Ymm2, Zmm};
+use super::lanes::{Lanes, Lines};
 use super::paged::pad;
 use super::tile::{per_isa, tile_rows};
 use crate::convert::round_to_bf16;

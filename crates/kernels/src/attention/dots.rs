@@ -5,9 +5,7 @@
 //! falls into nor its neighbours show in its bits.
 
 use super::BLOCK_TOKENS;
-use super::lanes::{Element, Lanes, Plain};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Ymm2, Zmm};
+use super::lanes::{Element, Lanes};
 use super::tile::per_isa;
 use crate::cpu::Isa;
 use crate::memory::fetch;

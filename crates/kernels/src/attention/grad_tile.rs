@@ -5,9 +5,7 @@
 
 use super::BLOCK_TOKENS;
 use super::dots::{Source, Terms, dot_tile, sum_tile};
-use super::lanes::{Lanes, Plain};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Ymm2, Zmm};
+use super::lanes::Lanes;
 use super::tile::{Dims, exp_lanes, per_isa};
 use crate::cpu::Isa;
 

@@ -1,6 +1,6 @@
 //! Sixteen f32 lanes on each instruction-set level, and the aligned memory they like.
 //!
-//! The inner loops are written once over [`Lanes`]. AVX-512 and AVX2 give the same bits, since both
+//! The inner loops are written once over [`Lanes`]. AVX-512, AVX2 and NEON give the same bits, since all
 //! fuse multiply-adds and reduce the sixteen lanes in the same order; plain Rust does not fuse.
 
 use crate::convert::f16_to_f32;
@@ -180,6 +180,8 @@ impl Lanes for Plain {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+pub(super) use super::lanes_neon::Quad;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Ymm2, Zmm};
 

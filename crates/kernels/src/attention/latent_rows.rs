@@ -167,12 +167,14 @@ unsafe fn score_piece<V: Lanes, E: Element, const G: usize, const T: usize>(
 /// index. A multiply-add with an indexed load is two operations in the front end, not one.
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block)] // the address is not followed
-fn kept<T>(mut at: *const T) -> *const T {
+fn kept<T>(at: *const T) -> *const T {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: does nothing.
-    unsafe {
+    let at = unsafe {
+        let mut at = at;
         std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
-    }
+        at
+    };
     at
 }
 

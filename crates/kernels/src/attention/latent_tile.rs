@@ -6,9 +6,7 @@
 //! one chain along the keys, and keys past a query's last one are not added. The two products are in
 //! [`super::latent_rows`].
 
-use super::lanes::{Element, Lanes, Plain};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Ymm2, Zmm};
+use super::lanes::{Element, Lanes};
 use super::latent_rows::{Fetch, score_rows, sum_rows};
 use super::running::Running;
 use super::tile::{exp_lanes, per_isa};

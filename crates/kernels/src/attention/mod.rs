@@ -21,6 +21,7 @@ mod forward;
 mod fresh;
 mod grad_tile;
 mod lanes;
+mod lanes_neon;
 mod latent;
 mod latent_rows;
 mod latent_tile;

@@ -3,9 +3,7 @@
 //!
 //! Source: FlashAttention, arXiv:2205.14135, section 3.1.
 
-use super::lanes::{Lanes, Lines, Plain};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Ymm2, Zmm};
+use super::lanes::{Lanes, Lines};
 use super::tile::{Dims, exp_f32_on, per_isa};
 use crate::cpu::Isa;
 

@@ -8,9 +8,7 @@
 
 use super::BLOCK_TOKENS;
 use super::dots::{Source, Terms, dot_tile, sum_tile};
-use super::lanes::{Element, Lanes, Plain};
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Ymm2, Zmm};
+use super::lanes::{Element, Lanes};
 use super::running::Running;
 use crate::cpu::Isa;
 use crate::math::exp_f32;
@@ -27,17 +25,18 @@ macro_rules! per_isa {
     ($(#[$doc:meta])* fn $name:ident = $body:ident($($arg:ident: $kind:ty),* $(,)?)) => {
         $(#[$doc])*
         pub(super) unsafe fn $name(isa: Isa, $($arg: $kind),*) {
+            use $crate::attention::lanes;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
             unsafe fn avx512($($arg: $kind),*) {
                 // SAFETY: the caller's promise.
-                unsafe { $body::<Zmm>($($arg),*) }
+                unsafe { $body::<lanes::Zmm>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2($($arg: $kind),*) {
                 // SAFETY: the caller's promise.
-                unsafe { $body::<Ymm2>($($arg),*) }
+                unsafe { $body::<lanes::Ymm2>($($arg),*) }
             }
             // SAFETY: the caller's promise; `isa` is a level that this CPU has.
             unsafe {
@@ -46,7 +45,9 @@ macro_rules! per_isa {
                     Isa::Avx512 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx2 => avx2($($arg),*),
-                    _ => $body::<Plain>($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    Isa::Neon => $body::<lanes::Quad>($($arg),*),
+                    _ => $body::<lanes::Plain>($($arg),*),
                 }
             }
         }

@@ -12,6 +12,7 @@
 
 mod avx2;
 mod avx512;
+mod neon;
 mod pack;
 mod rows;
 mod scalar;
@@ -387,6 +388,8 @@ unsafe fn run_tile(tile: &Tile, format: Format) {
             (_, Isa::Avx512) => avx512::tile_f32(tile),
             #[cfg(target_arch = "x86_64")]
             (_, Isa::Avx2) => avx2::tile_f32(tile),
+            #[cfg(target_arch = "aarch64")]
+            (_, Isa::Neon) => neon::tile_f32(tile),
             _ => scalar::tile_f32(tile),
         }
     }

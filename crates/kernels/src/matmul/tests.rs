@@ -78,6 +78,37 @@ fn every_level_and_layout_equals_the_definition() {
     force_isa(None);
 }
 
+/// Levels that fuse agree with each other, those of other architectures included: each is compared with the chain
+/// that defines it.
+#[test]
+fn levels_that_fuse_have_the_bits_of_one_chain() {
+    let _turn = ISA.lock().unwrap_or_else(|e| e.into_inner());
+    for level in available_isas().into_iter().filter(|level| *level != Isa::Scalar) {
+        force_isa(Some(level));
+        for (m, k, n) in (1..15).map(|m| (m, 23, 45)).chain([(200, 513, 47), (33, 4, 64)]) {
+            let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+            let chain = |i: usize, j: usize, from: f32| {
+                (0..k).fold(from, |sum, p| a[i * k + p].mul_add(b[p * n + j], sum))
+            };
+            let places = (0..m).flat_map(|i| (0..n).map(move |j| (i, j)));
+            let want: Vec<f32> = places.clone().map(|(i, j)| chain(i, j, 0.0)).collect();
+            let twice: Vec<f32> =
+                places.zip(&want).map(|((i, j), once)| chain(i, j, *once)).collect();
+            let at = transpose(&a, m, k);
+            let mut rhs = Packed::new();
+            rhs.pack_rows(&b, k, n, Format::F32);
+            for lhs in [Lhs::rows(&a, k), Lhs::transposed(&at, m)] {
+                let mut out = vec![f32::NAN; m * n];
+                matmul(lhs, m, &rhs, &mut out, Write::Set);
+                assert_eq!(out, want, "{level:?} {m}x{k}x{n}");
+                matmul(lhs, m, &rhs, &mut out, Write::Add);
+                assert_eq!(out, twice, "{level:?} {m}x{k}x{n} added");
+            }
+        }
+    }
+    force_isa(None);
+}
+
 #[test]
 fn bf16_formats_equal_the_product_of_rounded_operands() {
     let round = |v: &[f32]| -> Vec<f32> { v.iter().map(|x| pack::round_bf16(*x)).collect() };

@@ -47,7 +47,7 @@ pub(crate) const fn coding(format: Format) -> Option<Coding> {
 
 impl Codes {
     /// Room for a chunk.
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Codes { codes: [0; CHUNK], scales: [0.0; 16], mins: [0.0; 16] }
     }
 

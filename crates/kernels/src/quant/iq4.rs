@@ -33,6 +33,19 @@ pub(super) fn scale_of_xs(block: &[u8], i: usize) -> f32 {
     half_at(block, 0) * (scale - 32) as f32
 }
 
+/// The scales of an `iq4_xs` block without `d`: −32 to 31.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+pub(crate) fn scale_codes_of_xs(block: &[u8; 136]) -> [i8; 8] {
+    let high = u16::from_le_bytes([block[2], block[3]]);
+    let mut codes = [0; 8];
+    for i in 0..8 {
+        let low = block[4 + i / 2] >> (i % 2 * 4) & 15;
+        codes[i] = (low | ((high >> (2 * i) & 3) << 4) as u8) as i8 - 32;
+    }
+    codes
+}
+
 /// 128 more than the values that 32 nibbles name.
 pub(super) fn values(packed: &[u8; 16]) -> [u8; 32] {
     let mut values = [0; 32];

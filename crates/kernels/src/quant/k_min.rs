@@ -82,7 +82,7 @@ fn scaled(block: &[u8], widen: impl Widen) -> ([f32; 16], [f32; 16]) {
 /// each lie in the low six bits of bytes 0..4 and 4..8; the others take nibbles of bytes 8..12 and
 /// the two bits left over there.
 #[inline(always)]
-pub(super) fn unpack_6_bit(packed: &[u8; 12]) -> [[u8; 16]; 2] {
+pub(crate) fn unpack_6_bit(packed: &[u8; 12]) -> [[u8; 16]; 2] {
     let word = |at: usize| u32::from_le_bytes(*part(packed, at));
     let (low, low_mins, rest) = (word(0), word(4), word(8));
     let high = rest & 0x0f0f_0f0f | (low >> 6 & 0x0303_0303) << 4;

@@ -69,7 +69,7 @@ pub(super) fn six_bits(packed: &[u8; 192]) -> [u8; 256] {
 
 /// The sixteen 6-bit scales of a `q3_k` block: low nibbles in 8 bytes, upper pairs in 4.
 #[inline(always)]
-pub(super) fn unpack_3_k(block: &[u8; 110]) -> [u8; 16] {
+pub(crate) fn unpack_3_k(block: &[u8; 110]) -> [u8; 16] {
     let packed: &[u8; 12] = part(block, 96);
     let mut scales = [0; 16];
     for i in 0..16 {

@@ -23,7 +23,14 @@ mod widen;
 pub use activations::{ACTIVATION_GROUP, round_activations};
 pub(crate) use codes::{CHUNK, Codes, Coding, coding};
 pub use fp8::{ScaleKind, fp8_blocks};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use iq4::VALUE_BYTES as IQ4_VALUES;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use iq4::scale_codes_of_xs;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use k_min::unpack_6_bit;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use k_sign::unpack_3_k;
 
 /// A way to store weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

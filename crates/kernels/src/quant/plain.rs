@@ -40,6 +40,8 @@ pub(super) fn from_f16(bytes: &[u8], out: &mut [f32]) {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::f16_avx2(bytes, out) },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => arm::f16(bytes, out),
         _ => 0,
     };
     widen_f16(&bytes[2 * n..], &mut out[n..]);
@@ -54,15 +56,23 @@ pub(super) fn from_e4m3(bytes: &[u8], out: &mut [f32]) {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { x86::e4m3_avx2(bytes, out) },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => arm::e4m3(bytes, out),
         _ => 0,
     };
     widen_e4m3(&bytes[n..], &mut out[n..]);
 }
 
+/// E4M3 in the places of half precision is 2^-8 of its value, subnormals included; only the NaN
+/// needs its exponent filled up.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const SHIFTED: f32 = 256.0;
+
 /// Half precision by the instruction made for it. Each function widens whole registers and returns
 /// how many weights that were.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::SHIFTED;
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
@@ -90,10 +100,6 @@ mod x86 {
         }
         n * 8
     }
-
-    /// E4M3 in the places of half precision is 2^-8 of its value, subnormals included; only the NaN
-    /// needs its exponent filled up.
-    const SHIFTED: f32 = 256.0;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
     pub(super) fn e4m3_avx512(bytes: &[u8], out: &mut [f32]) -> usize {
@@ -132,6 +138,44 @@ mod x86 {
                 );
                 let values = _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_set1_ps(SHIFTED));
                 _mm256_storeu_ps(out.as_mut_ptr().add(8 * i), values);
+            }
+        }
+        n * 8
+    }
+}
+
+/// The same on ARM, where every 64-bit CPU widens half precision.
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::SHIFTED;
+    use crate::neon::{e4m3_halves, widen_halves, widen_high_halves};
+    use std::arch::aarch64::*;
+
+    pub(super) fn f16(bytes: &[u8], out: &mut [f32]) -> usize {
+        let n = (bytes.len() / 2).min(out.len()) / 8;
+        for i in 0..n {
+            // SAFETY: step i < n stays within both slices.
+            unsafe {
+                let halves = vreinterpretq_u16_u8(vld1q_u8(bytes.as_ptr().add(16 * i)));
+                let to = out.as_mut_ptr().add(8 * i);
+                vst1q_f32(to, widen_halves(vget_low_u16(halves)));
+                vst1q_f32(to.add(4), widen_high_halves(halves));
+            }
+        }
+        n * 8
+    }
+
+    pub(super) fn e4m3(bytes: &[u8], out: &mut [f32]) -> usize {
+        let n = bytes.len().min(out.len()) / 8;
+        for i in 0..n {
+            // SAFETY: step i < n stays within both slices.
+            unsafe {
+                let codes = vmovl_s8(vld1_s8(bytes.as_ptr().add(8 * i).cast()));
+                let halves = e4m3_halves(vreinterpretq_u16_s16(vshlq_n_s16::<7>(codes)));
+                let to = out.as_mut_ptr().add(8 * i);
+                let low = widen_halves(vget_low_u16(halves));
+                vst1q_f32(to, vmulq_n_f32(low, SHIFTED));
+                vst1q_f32(to.add(4), vmulq_n_f32(widen_high_halves(halves), SHIFTED));
             }
         }
         n * 8

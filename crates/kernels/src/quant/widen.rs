@@ -120,6 +120,8 @@ macro_rules! reader {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::Isa::Avx2 => unsafe { avx2(bytes, out) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::cpu::Isa::Neon => read(bytes, out, $crate::quant::widen::arm::Neon),
                 _ => read(bytes, out, $crate::quant::widen::Plain),
             }
         }
@@ -274,6 +276,88 @@ pub(super) mod x86 {
         #[inline(always)]
         fn half(self, bytes: &[u8; 2]) -> f32 {
             Avx2.half(bytes)
+        }
+    }
+}
+
+/// The level of ARM, where every 64-bit CPU has it.
+#[cfg(target_arch = "aarch64")]
+pub(super) mod arm {
+    use std::arch::aarch64::*;
+
+    use super::Widen;
+    use crate::neon::widen_half;
+
+    #[derive(Clone, Copy)]
+    pub(in crate::quant) struct Neon;
+
+    impl Widen for Neon {
+        #[inline(always)]
+        fn scale_signed<const N: usize>(self, codes: &[u8; N], scale: f32, out: &mut [f32; N]) {
+            for i in 0..N / 8 {
+                // SAFETY: NEON is there; step i stays within N places.
+                unsafe {
+                    let codes = vmovl_s8(vld1_s8(codes.as_ptr().add(8 * i).cast()));
+                    let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes)));
+                    let high = vcvtq_f32_s32(vmovl_high_s16(codes));
+                    vst1q_f32(out.as_mut_ptr().add(8 * i), vmulq_n_f32(low, scale));
+                    vst1q_f32(out.as_mut_ptr().add(8 * i + 4), vmulq_n_f32(high, scale));
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn scale_and_add<const N: usize>(
+            self,
+            codes: &[u8; N],
+            scale: f32,
+            offset: f32,
+            out: &mut [f32; N],
+        ) {
+            for i in 0..N / 8 {
+                // SAFETY: as above.
+                unsafe {
+                    let offset = vdupq_n_f32(offset);
+                    let codes = vmovl_u8(vld1_u8(codes.as_ptr().add(8 * i)));
+                    let low = vcvtq_f32_u32(vmovl_u16(vget_low_u16(codes)));
+                    let high = vcvtq_f32_u32(vmovl_high_u16(codes));
+                    let low = vaddq_f32(vmulq_n_f32(low, scale), offset);
+                    vst1q_f32(out.as_mut_ptr().add(8 * i), low);
+                    let high = vaddq_f32(vmulq_n_f32(high, scale), offset);
+                    vst1q_f32(out.as_mut_ptr().add(8 * i + 4), high);
+                }
+            }
+        }
+
+        #[inline(always)]
+        fn add_fifth_bits(self, mut codes: [u8; 32], bits: &[u8; 4]) -> [u8; 32] {
+            const OWN: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+            for i in 0..2 {
+                // SAFETY: as above; each code looks at its own bit of the byte that eight share.
+                unsafe {
+                    let bits = vcombine_u8(vdup_n_u8(bits[2 * i]), vdup_n_u8(bits[2 * i + 1]));
+                    let set = vandq_u8(vtstq_u8(bits, vld1q_u8(OWN.as_ptr())), vdupq_n_u8(16));
+                    let at = codes.as_mut_ptr().add(16 * i);
+                    vst1q_u8(at, vorrq_u8(vld1q_u8(at), set));
+                }
+            }
+            codes
+        }
+
+        #[inline(always)]
+        fn look_up(self, table: &[u8; 16], indices: &[u8; 16]) -> [u8; 16] {
+            let mut bytes = [0; 16];
+            // SAFETY: NEON is there; all three arrays have 16 bytes.
+            unsafe {
+                let indices = vandq_u8(vld1q_u8(indices.as_ptr()), vdupq_n_u8(15));
+                vst1q_u8(bytes.as_mut_ptr(), vqtbl1q_u8(vld1q_u8(table.as_ptr()), indices));
+            }
+            bytes
+        }
+
+        #[inline(always)]
+        fn half(self, bytes: &[u8; 2]) -> f32 {
+            widen_half(u16::from_le_bytes(*bytes))
         }
     }
 }

@@ -14,6 +14,7 @@ mod bytes;
 mod floats;
 mod integer;
 mod matrix;
+mod neon;
 mod scalar;
 
 pub use bytes::{Bytes, SharedBytes};
@@ -296,6 +297,8 @@ fn variant() -> Variant {
         Isa::Avx512 => Variant { tile: avx512::tile, m: avx512::M, n: avx512::N },
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Variant { tile: avx2::tile, m: avx2::M, n: avx2::N },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Variant { tile: neon::tile, m: neon::M, n: neon::N },
         _ => Variant { tile: scalar::tile, m: 1, n: 1 },
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Layout {
     /// `[m, padded]`, every [`PAIRED`] elements as even ones and odd ones. For the plain kernels.
     Rows,
     /// The same, for kernels that take few rows.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Few,
     /// Groups of rows, each `[chunk, chain, step, row]`. For many rows.
     #[cfg(target_arch = "x86_64")]
@@ -29,7 +29,7 @@ impl Layout {
     pub(super) fn is_read_once(self) -> bool {
         match self {
             Layout::Rows => false,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Layout::Few => true,
             #[cfg(target_arch = "x86_64")]
             Layout::Groups => false,
@@ -142,6 +142,8 @@ fn layout(m: usize, matrix: &Matrix) -> Layout {
             ..=avx512::FEW => Layout::Few,
             _ => Layout::Groups,
         },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if m <= super::neon::FEW => Layout::Few,
         _ => Layout::Rows,
     }
 }

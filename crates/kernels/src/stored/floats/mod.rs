@@ -13,6 +13,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod input;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plain;
 mod scaled;
 mod scratch;
@@ -71,6 +73,8 @@ pub(super) unsafe fn block(input: Input<'_>, matrix: &Matrix, rows: Range<usize>
             Layout::Rows => plain::block(input, matrix, rows, out),
             #[cfg(target_arch = "x86_64")]
             Layout::Few => avx512::few(input, matrix, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Layout::Few => neon::few(input, matrix, rows, out),
             #[cfg(target_arch = "x86_64")]
             Layout::Groups => avx512::many(input, matrix, rows, out),
         }

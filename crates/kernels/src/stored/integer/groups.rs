@@ -1,6 +1,7 @@
 //! Writing rounded rows, group by group.
 
 use super::rounded::{GROUP, GROUPS, HALF, HALVES, Piece, START_MIDDLES, Scale};
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::{Isa, isa};
 use crate::lanes::per_isa;
 use crate::quant::CHUNK;
@@ -138,12 +139,12 @@ pub(super) fn start(of: usize, sum: i32) -> i32 {
 ///
 /// Safety: they exist, and no one else touches them.
 pub(super) unsafe fn round_groups(x: &[[f32; GROUP]], out: &Groups, step: usize) {
-    match isa() {
-        #[cfg(target_arch = "x86_64")]
+    #[cfg(target_arch = "x86_64")]
+    if isa() == Isa::Avx512 {
         // SAFETY: the caller's promise; the level has all that is needed.
-        Isa::Avx512 => unsafe { super::groups_avx512::round_groups(x, out, step) },
-        _ => round_each(x, out, step),
+        return unsafe { super::groups_avx512::round_groups(x, out, step) };
     }
+    round_each(x, out, step);
 }
 
 per_isa! {

@@ -26,6 +26,10 @@ mod avx512_scales;
 mod gated;
 mod groups;
 mod groups_avx512;
+mod neon;
+mod neon_codes;
+mod neon_open;
+mod neon_row;
 mod opened;
 mod rounded;
 mod scalar;
@@ -35,7 +39,9 @@ pub use gated::{Gated, can_gate, gated_batch};
 pub use rounded::Rounded;
 
 use super::{Matrix, cut_rows};
-use crate::cpu::{Isa, cpu, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::cpu;
+use crate::cpu::{Isa, isa};
 use crate::quant::{self, Coding, Format};
 use opened::{Opened, PANEL, PanelRows};
 use rounded::Piece;
@@ -198,6 +204,11 @@ fn variant() -> Variant {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Avx2 => {
             Variant { open: Opened::open, tile: avx2::tile, m: avx2::M, direct: |_, _| None }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => {
+            let tile = if neon::dotprod() { neon::tile_dotprod } else { neon::tile };
+            Variant { open: neon_open::open, tile, m: neon::M, direct: neon_codes::direct }
         }
         _ => Variant { open: Opened::open, tile: scalar::tile, m: 1, direct: |_, _| None },
     }

@@ -54,11 +54,34 @@ fn columns_need_not_fill_a_chunk() {
 #[test]
 fn every_level_and_number_of_threads_gives_the_same_bits() {
     for format in quantised() {
-        let (m, n, k) = (9, 77, 768);
+        // Small blocks need not fill the last chunk.
+        let (n, k) = (77, if format.block_len() == 32 { 640 } else { 768 });
         let matrix = Matrix::from_f32(&noise(6, n * k), n, k, format).unwrap();
-        let x = Rounded::new(&noise(5, m * k), k);
-        same_bits_everywhere(|| product(&x, 0..m, &matrix));
+        for m in [1, 2, 3, 4, 5, 7, 9] {
+            let x = Rounded::new(&noise(5, m * k), k);
+            same_bits_everywhere(|| product(&x, 0..m, &matrix));
+        }
     }
+}
+
+#[test]
+#[cfg(target_arch = "aarch64")]
+fn kernels_without_sdot_give_the_same_bits() {
+    let (n, k) = (77, 768);
+    crate::threads::limit_threads(Some(1));
+    for format in quantised() {
+        let matrix = Matrix::from_f32(&noise(6, n * k), n, k, format).unwrap();
+        for m in [1, 2, 3, 4, 7, 9] {
+            let x = Rounded::new(&noise(5, m * k), k);
+            let [want, got] = [false, true].map(|without| {
+                neon::WITHOUT_DOTPROD.set(without);
+                product(&x, 0..m, &matrix)
+            });
+            assert_eq!(got, want, "{format:?}, {m} rows");
+        }
+    }
+    neon::WITHOUT_DOTPROD.set(false);
+    crate::threads::limit_threads(None);
 }
 
 #[test]
