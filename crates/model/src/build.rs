@@ -66,7 +66,6 @@ impl Model {
             weights,
             specs,
             precision: None,
-            draft_head: None,
             residency: None,
         })
     }

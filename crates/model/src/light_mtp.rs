@@ -11,8 +11,9 @@ use fathom_tensor::Weight;
 const MOST_BYTES: usize = 64 << 20;
 
 impl Model {
-    /// Turns f32 matrices of the MTP module, and a copy of the head that only drafts use, into bf16 packed
-    /// for few rows. Does nothing to a module in another format, or a large one. Routers stay.
+    /// Turns f32 matrices of the MTP module into bf16 packed for few rows. Does nothing to a module in another
+    /// format, or a large one. Routers stay, and so does the head: it has just been read for the answer, so its
+    /// bytes are near, and those of a copy would take their place.
     ///
     /// To be called after [`Model::pack_for_cache`], which undoes it for weights that are trained.
     pub fn lighten_mtp(&mut self) {
@@ -21,20 +22,12 @@ impl Model {
             .filter(|at| self.specs[*at].mtp && self.specs[*at].role != Role::Router)
             .filter(|at| self.weights[*at].shape.len() == 2)
             .collect();
-        let matrices = || of_module.iter().copied().chain([self.head]);
-        let n_elements: usize = matrices().map(|at| self.weights[at].n_elements()).sum();
-        let fits = 4 * n_elements <= MOST_BYTES && matrices().all(|at| is_f32(&self.weights[at]));
-        if !fits || of_module.is_empty() {
-            return;
+        let n_elements: usize = of_module.iter().map(|at| self.weights[*at].n_elements()).sum();
+        let all_f32 = of_module.iter().all(|at| is_f32(&self.weights[*at]));
+        if 4 * n_elements <= MOST_BYTES && all_f32 {
+            for at in of_module {
+                self.weights[at] = self.weights[at].light_copy();
+            }
         }
-        self.draft_head = Some(self.weights[self.head].light_copy());
-        for at in of_module {
-            self.weights[at] = self.weights[at].light_copy();
-        }
-    }
-
-    /// The head that turns the module's hidden states into guesses, [V, D].
-    pub fn draft_head(&self) -> &Weight {
-        self.draft_head.as_ref().unwrap_or(self.head())
     }
 }

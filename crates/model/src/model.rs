@@ -30,8 +30,6 @@ pub struct Model {
     pub(crate) mtp: Vec<Mtp>,
     pub(crate) rope: Rope,
     pub(crate) precision: Option<Precision>,
-    /// A light copy of the head, for drafts.
-    pub(crate) draft_head: Option<Weight>,
     /// Of a model larger than the memory it may take.
     pub(crate) residency: Option<Residency>,
 }
@@ -118,10 +116,7 @@ impl Model {
     /// Hidden states of the first MTP module, ready for the head: `next_tokens[i]` follows row i.
     /// None if the model has no module.
     ///
-    /// Over cached rows, the slot of position p in the module's own layer holds row p: h_p with the
-    /// token at p + 1. Every earlier row must have run before.
-    ///
-    /// Panics if the cache has no layer for the module ([`CacheSpec::n_mtp_layers`]).
+    /// Over cached rows see [`Model::mtp_cached`].
     pub fn forward_mtp<'w>(
         &'w self,
         tape: &Tape<'w>,
@@ -131,12 +126,9 @@ impl Model {
         next_tokens: &'w [u32],
     ) -> Option<Forward> {
         let mtp = self.mtp.first()?;
-        if let Rows::Cached(_, cache) = rows {
-            assert!(cache.borrow().spec().n_mtp_layers > 0, "the cache has no layer for MTP");
-        }
         let pass = self.pass(tape, rows, balance);
         let embedded = op::embedding(tape, &self.weights[self.embed], next_tokens);
-        let hidden = mtp.forward(&pass, self.layers.len(), &embedded, hidden);
+        let hidden = mtp.forward(&pass, self.layers.len(), &embedded, hidden, None);
         Some(Forward { hidden, loads: pass.loads.into_inner() })
     }
 
@@ -153,7 +145,7 @@ impl Model {
         let pass = self.pass(tape, Rows::Packed(rows), None);
         let aside = Tape::forgetting();
         let embedded = op::embedding(&aside, &self.weights[self.embed], next_tokens);
-        Some(mtp.forward(&pass, self.layers.len(), &embedded, &hidden.detached()))
+        Some(mtp.forward(&pass, self.layers.len(), &embedded, &hidden.detached(), None))
     }
 
     /// Hidden states after the final norm, [N, D]; of `wanted` rows only, if it says which.
@@ -164,7 +156,7 @@ impl Model {
             let is_last = layer_idx + 1 == self.layers.len();
             h = match tape.is_recomputing() {
                 true => self.recomputed_layer(pass, layer_idx, h),
-                false => layer.forward_at(pass, layer_idx, h, wanted.filter(|_| is_last)),
+                false => layer.forward(pass, layer_idx, h, wanted.filter(|_| is_last)),
             };
         }
         let eps = self.config.rms_norm_eps as f32;
@@ -176,7 +168,7 @@ impl Model {
         let (rows, balance) = (pass.rows, pass.balance);
         let (h, loads) = pass.tape.layer(h, move |tape, h| {
             let pass = self.pass(tape, rows, balance);
-            let h = self.layers[layer_idx].forward_at(&pass, layer_idx, h, None);
+            let h = self.layers[layer_idx].forward(&pass, layer_idx, h, None);
             (h, pass.loads.into_inner())
         });
         pass.loads.borrow_mut().extend(loads);
@@ -247,17 +239,27 @@ impl Model {
     }
 
     /// [`Model::forward_mtp`] over the next rows of cached sequences: hidden states only, after the
-    /// module's norm. None if the model has no module.
+    /// module's norm; of `wanted` rows, if it says which. The others leave what later rows need and no more, so
+    /// that catching up is cheap. None if the model has no module.
+    ///
+    /// The slot of position p in the module's own layer holds row p: h_p with the token at p + 1. Every earlier row
+    /// must have run before.
+    ///
+    /// Panics if the cache has no layer for the module ([`CacheSpec::n_mtp_layers`]), or a wanted row is outside.
     pub fn mtp_cached(
         &self,
         rows: &CachedRows,
         cache: &RefCell<KvCache>,
         hidden: &Tensor,
         next_tokens: &[u32],
+        wanted: Option<&[usize]>,
     ) -> Option<Tensor> {
+        let mtp = self.mtp.first()?;
+        assert!(cache.borrow().spec().n_mtp_layers > 0, "the cache has no layer for MTP");
         let tape = Tape::forgetting();
-        let rows = Rows::Cached(rows, cache);
-        Some(self.forward_mtp(&tape, rows, None, hidden, next_tokens)?.hidden)
+        let pass = self.pass(&tape, Rows::Cached(rows, cache), None);
+        let embedded = op::embedding(&tape, &self.weights[self.embed], next_tokens);
+        Some(mtp.forward(&pass, self.layers.len(), &embedded, hidden, wanted))
     }
 
     /// Whether the model was read with an MTP module.

@@ -82,6 +82,20 @@ impl<'a> CachedRows<'a> {
         self.positions.extend(past as u32..(past + tokens.len()) as u32);
         self.segments.push(CachedSegment { blocks, past, rows });
     }
+
+    /// Some of these rows, in the order given, each a segment of its own. They see what they saw.
+    ///
+    /// Panics if a row is outside.
+    pub(crate) fn picked(&self, wanted: &[usize]) -> CachedRows<'a> {
+        let mut picked = CachedRows::default();
+        for &row in wanted {
+            let at = self.segments.partition_point(|segment| segment.rows.end <= row);
+            let segment = &self.segments[at];
+            let past = segment.past + (row - segment.rows.start);
+            picked.push_as(self.kinds[at], segment.blocks, past, &self.tokens[row..=row]);
+        }
+        picked
+    }
 }
 
 /// What a forward pass runs over.

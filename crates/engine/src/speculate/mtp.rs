@@ -87,7 +87,7 @@ impl MtpRows {
         let out = of.run(self.n_cached, &hidden, next);
         self.n_cached += n;
         self.hidden.drain(..n * width);
-        Some(last_row(out))
+        Some(out)
     }
 
     /// [`MtpRows::catch_up`], if many rows wait.
@@ -108,7 +108,7 @@ impl MtpRows {
         drafts: &mut Vec<u32>,
     ) {
         let Some(mut hidden) = self.catch_up(of) else { return };
-        let head = of.model.draft_head();
+        let head = of.model.head();
         self.logits.resize(head.n_out(), 0.0);
         // Penalties see guesses as tokens.
         let mut imagined: Option<History> = None;
@@ -133,22 +133,14 @@ impl MtpRows {
 }
 
 impl Sequence<'_> {
-    /// The module over the rows from `past` on: hidden [n, D], next_tokens [n]; result [n, D].
+    /// The module over the rows from `past` on: hidden [n, D], next_tokens [n]; the last row of the result, [1, D].
     fn run(&self, past: usize, hidden: &Tensor, next_tokens: &[u32]) -> Tensor {
         let mut rows = CachedRows::default();
         // The module reads the tokens after these rows; only places and positions count here.
         rows.push(self.blocks, past, next_tokens);
+        let last = next_tokens.len() - 1;
         self.model
-            .mtp_cached(&rows, self.cache, hidden, next_tokens)
+            .mtp_cached(&rows, self.cache, hidden, next_tokens, (last > 0).then_some(&[last]))
             .expect("drafting with the module was checked against the model")
     }
-}
-
-fn last_row(x: Tensor) -> Tensor {
-    if x.n_rows() == 1 {
-        return x;
-    }
-    let width = x.width();
-    let last = &x.data()[(x.n_rows() - 1) * width..];
-    Tensor::new(Buffer::copy_of(last), &[1, width])
 }

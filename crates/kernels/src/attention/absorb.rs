@@ -392,11 +392,16 @@ unsafe fn dot_rows_on<V: Lanes>(
                 let (x, w) = (x.add(i * width), w.add(j * width));
                 let out = (out.add(i * stride + j), stride);
                 // Where registers are few, one row at a time.
-                i += match (V::COLS > 1 && n - i >= 4, whole) {
-                    (true, true) => dot_square::<V, 4, 4>(width, x, w, out),
-                    (true, false) => dot_square::<V, 4, 1>(width, x, w, out),
-                    (false, true) => dot_square::<V, 1, 4>(width, x, w, out),
-                    (false, false) => dot_square::<V, 1, 1>(width, x, w, out),
+                let rows = if V::COLS > 1 { n - i } else { 1 };
+                i += match (rows, whole) {
+                    (1, true) => dot_square::<V, 1, 4>(width, x, w, out),
+                    (1, false) => dot_square::<V, 1, 1>(width, x, w, out),
+                    (2, true) => dot_square::<V, 2, 4>(width, x, w, out),
+                    (2, false) => dot_square::<V, 2, 1>(width, x, w, out),
+                    (3, true) => dot_square::<V, 3, 4>(width, x, w, out),
+                    (3, false) => dot_square::<V, 3, 1>(width, x, w, out),
+                    (_, true) => dot_square::<V, 4, 4>(width, x, w, out),
+                    (_, false) => dot_square::<V, 4, 1>(width, x, w, out),
                 };
             }
             j += if whole { 4 } else { 1 };

@@ -37,15 +37,28 @@ pub fn forward_new(
     assert!(!cache.is_latent(), "latent rows are written as they are");
     match users_of(segments, cache.n_blocks()) {
         Users::Own => attend_fresh(heads, cache, segments, new, q, out),
-        Users::Readers => {
-            write_segments(cache, segments, new);
+        users => {
+            write_for(users, cache, segments, new);
             forward_cached(heads, cache, segments, q, out);
         }
+    }
+}
+
+/// Writes the tokens of all segments to their places in the cache, for who attends to them later.
+///
+/// Panics if a length does not fit, a block is missing, or the cache is latent.
+pub fn write_new(cache: &mut PagedKv, segments: &[CachedSegment], new: NewTokens) {
+    assert!(!cache.is_latent(), "latent rows are written as they are");
+    write_for(users_of(segments, cache.n_blocks()), cache, segments, new);
+}
+
+fn write_for(users: Users, cache: &mut PagedKv, segments: &[CachedSegment], new: NewTokens) {
+    match users {
+        Users::Own | Users::Readers => write_segments(cache, segments, new),
         Users::Writers => {
             for segment in segments {
                 write_segments(cache, std::slice::from_ref(segment), new);
             }
-            forward_cached(heads, cache, segments, q, out);
         }
     }
 }

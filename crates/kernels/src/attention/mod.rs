@@ -38,7 +38,7 @@ pub use backward::backward;
 pub use cached::{CachedSegment, forward_cached};
 pub use chunked::forward_chunked;
 pub use forward::forward;
-pub use fresh::{NewTokens, forward_new};
+pub use fresh::{NewTokens, forward_new, write_new};
 pub use paged::{CacheType, PagedKv};
 
 use std::ops::Range;

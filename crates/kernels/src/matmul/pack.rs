@@ -494,12 +494,21 @@ per_isa! {
 }
 
 /// Two bf16 in the place of one f32.
+#[inline(always)]
 fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(u32::from(bf16_bits(low)) | u32::from(bf16_bits(high)) << 16)
 }
 
-fn pack_pairs(src: &[f32], dst: &mut [f32]) {
-    for (two, dst) in src.chunks(2).zip(dst) {
-        *dst = pair(two[0], two.get(1).copied().unwrap_or(0.0));
+per_isa! {
+    fn pack_pairs(src: &[f32], dst: &mut [f32]) {
+        let (whole, odd) = src.as_chunks::<2>();
+        let (pairs, rest) = dst.split_at_mut(whole.len());
+        for i in 0..whole.len() {
+            let [low, high] = whole[i];
+            pairs[i] = pair(low, high);
+        }
+        if let [last] = odd {
+            rest[0] = pair(*last, 0.0);
+        }
     }
 }

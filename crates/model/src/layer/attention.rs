@@ -1,24 +1,26 @@
 //! The step that all kinds of attention share: over the rows of the pass, or over the cache.
 
-use super::Pass;
+use super::{Asked, Pass};
 use crate::rows::Rows;
-use fathom_kernels::attention::{BLOCK_TOKENS, Heads, NewTokens, forward_new};
+use fathom_kernels::attention::{
+    BLOCK_TOKENS, Heads, NewTokens, forward_cached, forward_new, write_new,
+};
 use fathom_tensor::{Buffer, Tensor, op};
 
-/// Attention of layer `layer_idx`: q [N, H, Dqk], k [N, Hkv, Dqk], v [N, Hkv, Dv]; result [N, H · Dv].
-/// With a cache, the new keys and values are stored first.
+/// Attention of layer `layer_idx`: q [N, H, Dqk], k [N, Hkv, Dqk], v [N, Hkv, Dv]; result [N, H · Dv]. With a
+/// cache, the new keys and values are stored first. If some rows are asked for, q and the result are theirs.
 pub(super) fn attend<'w>(
     pass: &Pass<'_, 'w>,
     layer_idx: usize,
     heads: Heads,
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    asked: Option<&Asked>,
 ) -> Tensor {
     match pass.rows {
         Rows::Packed(rows) => op::attention(pass.tape, heads, &rows.segments, (q, k, v)),
         Rows::Cached(..) => {
-            attend_cached(pass, layer_idx, heads, q, NewTokens { k: k.data(), v: v.data() })
+            let new = NewTokens { k: k.data(), v: v.data() };
+            attend_cached(pass, layer_idx, heads, q, new, asked)
         }
     }
 }
@@ -44,6 +46,7 @@ fn attend_cached(
     heads: Heads,
     q: &Tensor,
     new: NewTokens,
+    asked: Option<&Asked>,
 ) -> Tensor {
     let Rows::Cached(rows, cache) = pass.rows else {
         unreachable!("called for cached rows only");
@@ -51,6 +54,12 @@ fn attend_cached(
     let width = heads.n_heads * heads.v_dim;
     let mut out = Buffer::stale(q.n_rows() * width);
     let layer = &mut cache.borrow_mut().layers[layer_idx];
-    forward_new(&heads, layer, &rows.segments, new, q.data(), &mut out);
+    match asked {
+        None => forward_new(&heads, layer, &rows.segments, new, q.data(), &mut out),
+        Some(asked) => {
+            write_new(layer, &rows.segments, new);
+            forward_cached(&heads, layer, &asked.rows.segments, q.data(), &mut out);
+        }
+    }
     Tensor::new(out, &[q.n_rows(), width])
 }

@@ -1,6 +1,6 @@
 //! One decoder layer: attention and feed-forward, each behind a norm and a residual connection.
 
-use super::{Gqa, Mla, Mlp, Moe, Pass};
+use super::{Asked, Gqa, Mla, Mlp, Moe, Pass};
 use fathom_tensor::{Precision, Tensor, op};
 
 /// Attention of either kind.
@@ -35,13 +35,11 @@ impl Block {
         }
     }
 
-    /// h [N, D]; result [N, D].
-    pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, layer_idx: usize, h: Tensor) -> Tensor {
-        self.forward_at(pass, layer_idx, h, None)
-    }
-
-    /// [`Block::forward`] of all rows, or of `wanted` ones: the others leave their keys and values only.
-    pub(crate) fn forward_at<'w>(
+    /// h [N, D]; result [N, D], or `wanted` rows of it: the others leave their keys and values only, and nothing
+    /// else is computed of them.
+    ///
+    /// Panics if some rows of a pass without a cache are wanted.
+    pub(crate) fn forward<'w>(
         &self,
         pass: &Pass<'_, 'w>,
         layer_idx: usize,
@@ -52,15 +50,17 @@ impl Block {
         if let Some(residency) = pass.residency {
             residency.enter_layer(layer_idx);
         }
+        let asked = wanted.map(|wanted| Asked::of(pass.rows, wanted));
         let x = op::rms_norm(tape, &h, &pass.weights[self.input_layernorm], eps);
         let attended = match &self.attention {
-            AttentionKind::Gqa(gqa) => gqa.forward(pass, layer_idx, &x),
-            AttentionKind::Mla(mla) => mla.forward(pass, layer_idx, &x),
+            AttentionKind::Gqa(gqa) => gqa.forward(pass, layer_idx, &x, asked.as_ref()),
+            AttentionKind::Mla(mla) => mla.forward(pass, layer_idx, &x, asked.as_ref()),
         };
-        let mut h = op::add(tape, h, attended);
-        if let Some(wanted) = wanted {
-            h = op::pick_rows(&h, wanted);
-        }
+        let h = match wanted {
+            Some(wanted) => op::pick_rows(&h, wanted),
+            None => h,
+        };
+        let h = op::add(tape, h, attended);
         let x = op::rms_norm(tape, &h, &pass.weights[self.post_attention_layernorm], eps);
         let fed = match &self.feed_forward {
             FeedForward::Dense(mlp) => mlp.forward(pass, &x),

@@ -4,8 +4,8 @@
 //!
 //! Letters: H heads, r `kv_lora_rank`, Dn `qk_nope_head_dim`, Dr `qk_rope_head_dim`, Dv `v_head_dim`.
 
-use super::Pass;
 use super::attention::{attend, store_latents};
+use super::{Asked, Pass};
 use crate::cache::{CacheForm, Prefill};
 use crate::config::Config;
 use crate::rows::{RowKind, Rows};
@@ -36,15 +36,28 @@ pub enum Query {
 }
 
 impl Mla {
-    /// x [N, D], normalised; result [N, D].
-    pub(crate) fn forward<'w>(&self, pass: &Pass<'_, 'w>, layer_idx: usize, x: &Tensor) -> Tensor {
+    /// x [N, D], normalised; result [N, D], or the rows of it that are asked for.
+    pub(crate) fn forward<'w>(
+        &self,
+        pass: &Pass<'_, 'w>,
+        layer_idx: usize,
+        x: &Tensor,
+        asked: Option<&Asked>,
+    ) -> Tensor {
         let (tape, weights, config) = (pass.tape, pass.weights, pass.config);
-        let (n, n_heads) = (x.n_rows(), config.num_attention_heads);
+        let (n, n_heads, d_nope) =
+            (x.n_rows(), config.num_attention_heads, config.qk_nope_head_dim);
         let positions = pass.rows.positions();
 
-        let [q, kv_a] = self.project(pass, x);
-        let q = q.reshaped(&[n, n_heads, config.qk_head_dim()]);
-        let q = op::rope(tape, q, pass.rope, config.qk_nope_head_dim, positions); // [N, H, Dn + Dr]
+        let [q, kv_a] = self.project(pass, x, asked);
+        let q_shape = [q.n_rows(), n_heads, config.qk_head_dim()];
+        let q = q.reshaped(&q_shape);
+        let q = match asked {
+            None => op::rope(tape, q, pass.rope, d_nope, positions), // [N, H, Dn + Dr]
+            Some(asked) => {
+                op::rope(&Tape::forgetting(), q, pass.rope, d_nope, &asked.rows.positions)
+            }
+        };
         let rank = weights[self.kv_a_layernorm].n_elements();
         let [latent, k_rope] = op::split_columns(tape, &kv_a, rank);
         let latent = op::rms_norm(tape, &latent, &weights[self.kv_a_layernorm], LATENT_NORM_EPS); // [N, r]
@@ -54,18 +67,22 @@ impl Mla {
 
         let context = match pass.rows {
             Rows::Cached(_, cache) if cache.borrow().spec().form == CacheForm::Latent => {
-                self.attend_latent(pass, layer_idx, &q, &latent, &k_rope)
+                self.attend_latent(pass, layer_idx, &q, [&latent, &k_rope], asked)
             }
-            _ => self.attend_expanded(pass, layer_idx, &q, &latent, &k_rope),
+            _ => self.attend_expanded(pass, layer_idx, &q, [&latent, &k_rope], asked),
         };
         op::linear(tape, &context, &weights[self.o_proj])
     }
 
-    /// Queries [N, H · (Dn + Dr)], and the compressed keys and values with the shared rotary key
-    /// [N, r + Dr]. What reads x is one operation.
-    fn project<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor) -> [Tensor; 2] {
+    /// Queries [N, H · (Dn + Dr)] of the rows that are asked for, and the compressed keys and values with the
+    /// shared rotary key of all rows, [N, r + Dr]. What reads x is one operation, unless few rows are asked for.
+    fn project<'w>(&self, pass: &Pass<'_, 'w>, x: &Tensor, asked: Option<&Asked>) -> [Tensor; 2] {
         let (tape, weights) = (pass.tape, pass.weights);
         let kv_a_proj = &weights[self.kv_a_proj];
+        if let Some(asked) = asked {
+            let [q, _] = self.project(pass, &op::pick_rows(x, asked.wanted), None);
+            return [q, op::linear(tape, x, kv_a_proj)];
+        }
         match self.query {
             Query::Full(q_proj) => op::linears(tape, x, [&weights[q_proj], kv_a_proj]),
             Query::LowRank { q_a_proj, q_a_layernorm, q_b_proj } => {
@@ -82,8 +99,8 @@ impl Mla {
         pass: &Pass<'_, 'w>,
         layer_idx: usize,
         q: &Tensor,
-        latent: &Tensor,
-        k_rope: &Tensor,
+        [latent, k_rope]: [&Tensor; 2],
+        asked: Option<&Asked>,
     ) -> Tensor {
         let config = pass.config;
         let n_heads = config.num_attention_heads;
@@ -91,7 +108,7 @@ impl Mla {
         let dims = (config.qk_nope_head_dim, config.v_head_dim);
         let (k, v) = op::mla_keys_values(pass.tape, &kv, k_rope, n_heads, dims);
         let heads = self.expanded_heads(config);
-        attend(pass, layer_idx, heads, q, &k, &v)
+        attend(pass, layer_idx, heads, (q, &k, &v), asked)
     }
 
     /// Over the latent cache: rows of prompts as the cache's [`Prefill`] says, all others absorbed.
@@ -101,14 +118,15 @@ impl Mla {
         pass: &Pass<'_, 'w>,
         layer_idx: usize,
         q: &Tensor,
-        latent: &Tensor,
-        k_rope: &Tensor,
+        [latent, k_rope]: [&Tensor; 2],
+        asked: Option<&Asked>,
     ) -> Tensor {
         let Rows::Cached(rows, cache) = pass.rows else {
             unreachable!("called for cached rows only");
         };
         let key = op::concat_columns(pass.tape, latent, k_rope); // [N, r + Dr]
         store_latents(pass, layer_idx, key.data());
+        let rows = asked.map_or(rows, |asked| &asked.rows);
         let expands = cache.borrow().spec().prefill == Prefill::Expanded;
         let is_prompt = |kind: RowKind| expands && kind == RowKind::Prompt;
         let segments = rows.segments.iter().zip(&rows.kinds);

@@ -18,11 +18,28 @@ pub use mtp::Mtp;
 
 use crate::config::Config;
 use crate::residency::Residency;
-use crate::rows::Rows;
+use crate::rows::{CachedRows, Rows};
 use fathom_tensor::op::Rope;
 use fathom_tensor::{Tape, Weight};
 use std::cell::RefCell;
 use std::sync::Arc;
+
+/// The rows of a pass with a cache whose result is asked for.
+pub(crate) struct Asked<'a> {
+    /// Their numbers in the pass.
+    wanted: &'a [usize],
+    /// The same rows, each a segment of its own.
+    rows: CachedRows<'a>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(rows: Rows<'a>, wanted: &'a [usize]) -> Asked<'a> {
+        let Rows::Cached(rows, _) = rows else {
+            unreachable!("rows of a pass without a cache are all wanted");
+        };
+        Asked { wanted, rows: rows.picked(wanted) }
+    }
+}
 
 /// What every layer of a pass shares.
 pub(crate) struct Pass<'t, 'w> {

@@ -18,20 +18,21 @@ pub struct Mtp {
 
 impl Mtp {
     /// hidden [N, D] after the final norm; embedded [N, D] is the token that follows each row. Result
-    /// [N, D], ready for the head.
+    /// [N, D], ready for the head; of `wanted` rows only, if it says which ([`Block::forward`]).
     pub(crate) fn forward(
         &self,
         pass: &Pass<'_, '_>,
         layer_idx: usize,
         embedded: &Tensor,
         hidden: &Tensor,
+        wanted: Option<&[usize]>,
     ) -> Tensor {
         let (tape, weights, eps) = (pass.tape, pass.weights, pass.config.rms_norm_eps as f32);
         let embedded = op::rms_norm(tape, embedded, &weights[self.enorm], eps);
         let hidden = op::rms_norm(tape, hidden, &weights[self.hnorm], eps);
         let both = op::concat_columns(tape, &embedded, &hidden); // [N, 2D]
         let x = op::linear(tape, &both, &weights[self.eh_proj]);
-        let x = self.block.forward(pass, layer_idx, x);
+        let x = self.block.forward(pass, layer_idx, x, wanted);
         op::rms_norm(tape, &x, &weights[self.norm], eps)
     }
 }

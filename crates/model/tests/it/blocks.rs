@@ -1,9 +1,16 @@
 //! Claims about blocks that leave the cache and come back.
 
 use crate::mtp::CONFIG;
-use fathom_model::cache::{BlockLength, CacheForm, CacheSpec, CacheType, KvCache};
-use fathom_model::{CachedRows, Config, Model, Precision};
+use fathom_model::cache::{BlockLength, CacheForm, CacheSpec, CacheType, KvCache, Prefill};
+use fathom_model::{CachedRows, Config, Model, Precision, RowKind};
+use fathom_tensor::{Buffer, Tensor};
 use std::cell::RefCell;
+
+const GQA: &str = r#"{
+    "model_type": "qwen2", "vocab_size": 40, "hidden_size": 24, "intermediate_size": 36,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 256, "initializer_range": 0.2, "tie_word_embeddings": false
+}"#;
 
 fn model(form: CacheForm) -> (Model, CacheSpec) {
     let mut model = Model::random(Config::from_text(CONFIG).unwrap(), 5).unwrap();
@@ -26,7 +33,7 @@ fn run(
     let mut rows = CachedRows::default();
     rows.push(blocks, past, &tokens[past..tokens.len() - 1]);
     let hidden = model.hidden_cached(&rows, cache);
-    let said = model.mtp_cached(&rows, cache, &hidden, &tokens[past + 1..]).unwrap();
+    let said = model.mtp_cached(&rows, cache, &hidden, &tokens[past + 1..], None).unwrap();
     [hidden.data().to_vec(), said.data().to_vec()]
 }
 
@@ -54,28 +61,71 @@ fn a_prefill_over_imported_blocks_has_the_bits_of_the_original() {
     }
 }
 
+/// Rows of two sequences, whose keys an empty cache has after that.
+fn two_sequences(tokens: &[u32]) -> CachedRows<'static> {
+    let mut rows = CachedRows::default();
+    rows.push_as(RowKind::Prompt, &[2, 0], 0, &tokens[..70]);
+    rows.push_as(RowKind::Prompt, &[1], 0, &tokens[70..]);
+    rows
+}
+
+const WANTED: [usize; 3] = [69, 3, 99];
+
+fn row_of(x: &Tensor, row: usize) -> &[f32] {
+    &x.data()[row * x.width()..][..x.width()]
+}
+
 #[test]
 fn rows_that_are_wanted_have_the_bits_of_all_rows() {
     let tokens = tokens(100);
-    for form in [CacheForm::Latent, CacheForm::Expanded] {
-        let (model, spec) = model(form);
+    let forms = [
+        (CONFIG, CacheForm::Latent, Prefill::Absorbed),
+        (CONFIG, CacheForm::Latent, Prefill::Expanded),
+        (CONFIG, CacheForm::Expanded, Prefill::Absorbed),
+        (GQA, CacheForm::Expanded, Prefill::Absorbed),
+    ];
+    for (config, form, prefill) in forms {
+        let mut model = Model::random(Config::from_text(config).unwrap(), 5).unwrap();
+        let spec = model.pack_for_cache(Precision::F32, form).with_prefill(prefill);
         let caches = [0, 1].map(|_| RefCell::new(KvCache::new(spec)));
         caches.iter().for_each(|cache| cache.borrow_mut().grow(3));
-        let mut rows = CachedRows::default();
-        rows.push(&[2, 0], 0, &tokens[..70]);
-        rows.push(&[1], 0, &tokens[70..]);
+        let rows = two_sequences(&tokens);
         let all = model.hidden_cached(&rows, &caches[0]);
-        let wanted = [69, 3, 99];
-        let some = model.hidden_cached_at(&rows, &caches[1], &wanted);
-        for (at, row) in wanted.into_iter().enumerate() {
-            let of = |x: &[f32], row: usize| x[row * all.width()..][..all.width()].to_vec();
-            assert_eq!(of(some.data(), at), of(all.data(), row), "{form:?}, row {row}");
+        let some = model.hidden_cached_at(&rows, &caches[1], &WANTED);
+        for (at, row) in WANTED.into_iter().enumerate() {
+            assert_eq!(row_of(&some, at), row_of(&all, row), "{form:?}, {prefill:?}, row {row}");
         }
         let next = caches.each_ref().map(|cache| {
             let mut rows = CachedRows::default();
             rows.push(&[2, 0], 70, &[5]);
             model.hidden_cached(&rows, cache).data().to_vec()
         });
+        assert_eq!(next[0], next[1], "{form:?}, {prefill:?}: all rows left their keys");
+    }
+}
+
+#[test]
+fn rows_that_the_module_is_asked_for_have_the_bits_of_all_rows() {
+    let tokens = tokens(100);
+    for form in [CacheForm::Latent, CacheForm::Expanded] {
+        let (model, spec) = model(form);
+        let caches = [0, 1].map(|_| RefCell::new(KvCache::new(spec)));
+        caches.iter().for_each(|cache| cache.borrow_mut().grow(3));
+        let rows = two_sequences(&tokens);
+        let hidden = model.hidden_cached(&rows, &caches[0]);
+        // Which token follows does not matter here.
+        let ask = |at: usize, rows: &CachedRows, hidden: &Tensor, next: &[u32], wanted| {
+            model.mtp_cached(rows, &caches[at], hidden, next, wanted).unwrap()
+        };
+        let all = ask(0, &rows, &hidden, &tokens, None);
+        let some = ask(1, &rows, &hidden, &tokens, Some(&WANTED));
+        for (at, row) in WANTED.into_iter().enumerate() {
+            assert_eq!(row_of(&some, at), row_of(&all, row), "{form:?}, row {row}");
+        }
+        let mut rows = CachedRows::default();
+        rows.push(&[2, 0], 70, &[5]);
+        let hidden = Tensor::new(Buffer::copy_of(row_of(&hidden, 0)), &[1, hidden.width()]);
+        let next = [0, 1].map(|at| ask(at, &rows, &hidden, &[7], None).data().to_vec());
         assert_eq!(next[0], next[1], "{form:?}: all rows left their keys");
     }
 }

@@ -29,7 +29,7 @@ fn cached(form: CacheForm, tokens: &[u32], chunk: usize) -> Vec<f32> {
         rows.push(&[1, 0], past, piece);
         let hidden = model.hidden_cached(&rows, &cache);
         let next = &tokens[past + 1..past + 1 + piece.len()];
-        let said: Tensor = model.mtp_cached(&rows, &cache, &hidden, next).unwrap();
+        let said: Tensor = model.mtp_cached(&rows, &cache, &hidden, next, None).unwrap();
         out.extend_from_slice(said.data());
         past += piece.len();
     }
