@@ -3,7 +3,8 @@
 //! A task takes [`PANEL`] × 2 rows of W through the columns, [`CHUNK`] × 2 at a time: it opens the blocks
 //! (takes them apart and interleaves the rows, so that sixteen rows are the lanes of a register) into
 //! scratch that stays in the first-level cache, and multiplies them with all rows of x. Nothing is
-//! repacked beforehand: a mapped file is read where it lies, once per product.
+//! repacked beforehand: a mapped file is read where it lies, once per product. With AVX-512, up to four rows of x
+//! meet the blocks without that.
 //!
 //! An element of the result is one chain over the groups of 32 columns in ascending order,
 //! `sum ← fma(dot·scale_x, scale_w, sum)`, where `dot` is an exact integer; minima follow as
