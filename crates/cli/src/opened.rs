@@ -34,6 +34,11 @@ pub(crate) struct Holding {
     /// Most memory for weights, such as 12GiB; experts past that are read from disk when they are chosen
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory: Option<u64>,
+
+    /// Copy the weights out of their files into memory, in large pages: starts later, then decodes some 5 %
+    /// faster; takes memory that other programs cannot share
+    #[arg(long, conflicts_with = "memory")]
+    no_mmap: bool,
 }
 
 /// [`fathom_model::Activations`] as typed.
@@ -122,7 +127,9 @@ impl Opened {
             to_stderr(&warning);
         }
         let room = memory().map_or(0, |memory| memory.available_bytes);
-        if loaded.weight_bytes <= holding.memory.unwrap_or(u64::MAX).min(room) {
+        if holding.no_mmap {
+            copy(&loaded, room)?;
+        } else if loaded.weight_bytes <= holding.memory.unwrap_or(u64::MAX).min(room) {
             loaded.prepare();
         }
         if let Some(limit) = holding.memory
@@ -136,6 +143,21 @@ impl Opened {
         }
         Ok(loaded)
     }
+}
+
+/// Copies the weights into memory, of which `room` bytes are free.
+fn copy(loaded: &Loaded, room: u64) -> Result<(), Failure> {
+    let refused = |found: String| {
+        let needed = format_bytes(loaded.weight_bytes);
+        Failure::hinted(
+            format!("`--no-mmap` needs {needed} of memory for the weights: {found}"),
+            "without it weights are read from the page cache, which gives way to other programs",
+        )
+    };
+    if loaded.weight_bytes > room {
+        return Err(refused(format!("{} are free", format_bytes(room))));
+    }
+    loaded.copy().map_err(|error| refused(error.to_string()))
 }
 
 fn unknown(names: &[String]) -> Option<String> {

@@ -20,6 +20,14 @@ pub trait Bytes: Send + Sync {
         let _ = range;
     }
 
+    /// Copies all bytes, if they are a file's, into memory of the process, in large pages where the system has
+    /// some; returns when they are there. Nothing but the speed of reading changes.
+    ///
+    /// Error: the system refuses memory. The bytes stay readable.
+    fn copy(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     /// A hint that `range` will not be read soon: its memory may serve others. The bytes stay readable.
     fn release(&self, range: Range<usize>) {
         let _ = range;
@@ -72,6 +80,11 @@ impl SharedBytes {
     /// See [`Bytes::prepare`].
     pub fn prepare(&self) {
         self.owner.prepare(self.range.clone());
+    }
+
+    /// See [`Bytes::copy`]: of all bytes of the owner.
+    pub fn copy(&self) -> std::io::Result<()> {
+        self.owner.copy()
     }
 
     /// See [`Bytes::release`].
