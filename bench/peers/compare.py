@@ -383,7 +383,8 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--all-flags", action="store_true", help="try every setting of the others, keep the best")
-    parser.add_argument("--ours", default="", metavar="WORDS", help="more words for `fathom bench`")
+    parser.add_argument("--ours", default="--no-mmap", metavar="WORDS",
+                        help="more words for `fathom bench`; --ours= for none [default: %(default)s]")
     parser.add_argument("--state", metavar="DIR", help="keep the others' filled caches here between runs")
     parser.add_argument("--trained", metavar="RUN", help="a trained run with an MTP module, such as runs/r1-tiny")
     parser.add_argument("--trained-models", default="base,r1", help="stages of that run [default: %(default)s]")
