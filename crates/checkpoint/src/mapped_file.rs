@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn copied_bytes_are_those_of_the_file() {
         let path = std::env::temp_dir().join(format!("fathom-copied-{}", std::process::id()));
-        let bytes: Vec<u8> = (0..(37usize << 20) + 12_345).map(|i| (i * i >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..(37usize << 20) + 12_345).map(|i| ((i * i) >> 7) as u8).collect();
         fs::write(&path, &bytes).expect("a file of our own");
         let file = FileBytes::open(&path).expect("it is there");
         fs::remove_file(&path).expect("it was ours");
